@@ -1,0 +1,53 @@
+package vfs
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// again calls fn until no signal interrupts it.
+func again(fn func() error) error {
+	for {
+		if err := fn(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func lockFile(f *os.File, mode LockMode) error {
+	how := unix.LOCK_SH
+	if mode == Exclusive {
+		how = unix.LOCK_EX
+	}
+	err := again(func() error { return unix.Flock(int(f.Fd()), how|unix.LOCK_NB) })
+	if err == unix.EWOULDBLOCK {
+		return ErrLocked
+	}
+	return err
+}
+
+func freeBytes(dir *os.File) (uint64, error) {
+	var st unix.Statfs_t
+	err := again(func() error { return unix.Fstatfs(int(dir.Fd()), &st) })
+	if err != nil {
+		return 0, err
+	}
+	return st.Bavail * uint64(st.Frsize), nil
+}
+
+func preallocate(f *os.File, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	err := again(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, n) })
+	if errors.Is(err, errors.ErrUnsupported) {
+		return writeZeros(f, n)
+	}
+	return err
+}
+
+func dropCache(f *os.File, off, n int64) error {
+	return again(func() error { return unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED) })
+}
