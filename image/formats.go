@@ -1,0 +1,116 @@
+package image
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"holdfast/image/internal/fault"
+	"holdfast/image/vmdk"
+)
+
+// format is a line of the table: a name, how to tell it, and how to read it. A
+// format without open is refused by its name.
+type format struct {
+	name  string
+	title string
+	is    func(ra io.ReaderAt, size int64) bool
+	open  func(w *where, f *file) (Disk, error)
+}
+
+// formats is every format we can tell; the first that matches wins, and a file
+// that matches none is raw. Only the last line matches everything.
+var formats = []format{
+	{"vmdk", "VMDK", vmdk.Detect, openVMDK},
+	{"cowd", "VMDK of kind COWD (vmfsSparse)", magicAt(0, "COWD"), nil},
+	{"sesparse", "VMDK of kind seSparse", magicAt(0, "\xbe\xba\xfe\xca\x00\x00\x00\x00"), nil},
+	{"vhdx", "VHDX", magicAt(0, "vhdxfile"), nil},
+	{"vhd", "VHD", isVHD, nil},
+	{"vdi", "VDI", magicAt(0x40, "\x7f\x10\xda\xbe"), nil},
+	{"raw", "raw", func(io.ReaderAt, int64) bool { return true }, openRaw},
+}
+
+// Formats lists the formats that Open reads, as Options.Format names them.
+func Formats() []string {
+	var names []string
+	for _, f := range formats {
+		if f.open != nil {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+// detect returns the format of f by its content.
+func detect(f *file) format {
+	for _, ft := range formats {
+		if ft.is(f, f.size) {
+			return ft
+		}
+	}
+	panic("image: the last format matches everything")
+}
+
+// named returns the format that a person or an image calls by name.
+func named(name string) (format, error) {
+	for _, ft := range formats {
+		if ft.name == name {
+			return ft, nil
+		}
+	}
+	return format{}, fmt.Errorf("format %q is unknown", name)
+}
+
+func (ft format) read(w *where, f *file) (Disk, error) {
+	if ft.open == nil {
+		return nil, fmt.Errorf("%s is %w", ft.title, fault.ErrUnsupported)
+	}
+	return ft.open(w, f)
+}
+
+func openRaw(_ *where, f *file) (Disk, error) { return f, nil }
+
+func openVMDK(w *where, f *file) (Disk, error) {
+	d, err := vmdk.Open(f, f.size, func(name string) (vmdk.Extent, error) { return w.extent(name) })
+	if err != nil {
+		return nil, err
+	}
+	return contained{d, f}, nil
+}
+
+func magicAt(off int64, magic string) func(io.ReaderAt, int64) bool {
+	return func(ra io.ReaderAt, size int64) bool {
+		b := make([]byte, len(magic))
+		n, _ := ra.ReadAt(b, off)
+		return string(b[:n]) == magic
+	}
+}
+
+// isVHD looks for the footer that ends every VHD and also begins a dynamic one.
+// A checksum keeps a raw disk whose last sector happens to say "conectix" raw.
+//
+// Source: Microsoft Virtual Hard Disk Image Format Specification, "Hard Disk
+// Footer Format".
+func isVHD(ra io.ReaderAt, size int64) bool {
+	const footerSize, checksumOff = 512, 64
+	footer := make([]byte, footerSize)
+	for _, off := range []int64{0, size - footerSize} {
+		if off < 0 {
+			continue
+		}
+		if n, _ := ra.ReadAt(footer, off); n < footerSize || !bytes.HasPrefix(footer, []byte("conectix")) {
+			continue
+		}
+		var sum uint32
+		for i, b := range footer {
+			if i < checksumOff || i >= checksumOff+4 {
+				sum += uint32(b)
+			}
+		}
+		if binary.BigEndian.Uint32(footer[checksumOff:]) == ^sum {
+			return true
+		}
+	}
+	return false
+}
