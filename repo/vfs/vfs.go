@@ -72,8 +72,9 @@ type FS interface {
 	// keeps working until it is closed.
 	Remove(name string) error
 
-	// Rename gives a file or directory another name, in place of what had
-	// that name before, in one step.
+	// Rename gives a file or directory another name in one step. A file takes
+	// the place of a file that had that name before; a directory in the way
+	// gives fs.ErrExist.
 	Rename(oldName, newName string) error
 
 	// ReadDir lists a directory, sorted by name.
