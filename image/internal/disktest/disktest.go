@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -56,7 +55,7 @@ func Ext4(tb testing.TB, path string) []byte {
 	tb.Helper()
 	testreq.Need(tb, "mkfs.ext4")
 	const size, fsSize = 44 << 20, 36 << 20
-	src := filepath.Join(runtime.GOROOT(), "src", "cmd", "compile")
+	src := filepath.Join(strings.TrimSpace(Run(tb, "go", "env", "GOROOT")), "src", "cmd", "compile")
 	Run(tb, "mkfs.ext4", "-q", "-F", "-E", "hash_seed=00000000-0000-0000-0000-000000000001", "-d", src,
 		path, fmt.Sprintf("%dk", fsSize>>10))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
