@@ -100,9 +100,8 @@ func (s *sparse) list(disk uint64, at int64) error {
 
 // tableOfListed makes grain table i from the list, nil if it has no entry.
 func (s *sparse) tableOfListed(i int64) *table {
-	first := sort.Search(len(s.listed), func(k int) bool { return s.listed[k].grain >= i*entriesPerTable })
 	var t *table
-	for _, p := range s.listed[first:] {
+	for _, p := range s.listed[s.listedFrom(i*entriesPerTable):] {
 		if p.grain >= (i+1)*entriesPerTable {
 			break
 		}
@@ -112,4 +111,9 @@ func (s *sparse) tableOfListed(i int64) *table {
 		t[p.grain%entriesPerTable] = p.sector
 	}
 	return t
+}
+
+// listedFrom is the index of the first listed grain from g on.
+func (s *sparse) listedFrom(g int64) int {
+	return sort.Search(len(s.listed), func(k int) bool { return s.listed[k].grain >= g })
 }

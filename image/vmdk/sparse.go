@@ -137,18 +137,53 @@ func (s *sparse) table(i int64) (*table, error) {
 	return nil, fmt.Errorf("grain table %d: %w", i, first)
 }
 
+// nextTable returns the first table from i on that is present, or how many
+// tables there are. A header may claim half a billion tables, all absent, so
+// this looks at the entries of a page at once.
+func (s *sparse) nextTable(i int64) (int64, error) {
+	if s.listed != nil {
+		k := s.listedFrom(i * entriesPerTable)
+		if k == len(s.listed) {
+			return s.h.tables(), nil
+		}
+		return s.listed[k].grain / entriesPerTable, nil
+	}
+	for n := s.h.tables(); i < n; {
+		page, err := s.directoryPage(s.dirs[0] + 4*i)
+		if err != nil {
+			return 0, err
+		}
+		page = page[:min(int64(len(page)), 4*(n-i))]
+		for k, b := range page {
+			if b != 0 {
+				return i + int64(k)/4, nil
+			}
+		}
+		i += int64(len(page)) / 4
+	}
+	return i, nil
+}
+
 // tableSector reads entry i of the directory at byte dir.
 func (s *sparse) tableSector(dir, i int64) (int64, error) {
-	off := dir + 4*i
+	page, err := s.directoryPage(dir + 4*i)
+	if err != nil {
+		return 0, err
+	}
+	return int64(binary.LittleEndian.Uint32(page)), nil
+}
+
+// directoryPage returns what the file holds from byte off to the end of a page.
+func (s *sparse) directoryPage(off int64) ([]byte, error) {
 	start := off / pageBytes * pageBytes
 	page, err := s.pages.Get(start, func() ([]byte, error) {
 		b := make([]byte, min(pageBytes, s.fileBytes-start))
 		return b, readFull(s.ra, b, start)
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return int64(binary.LittleEndian.Uint32(page[off-start:])), nil
+	return page[off-start:], nil
 }
 
 // loadTable reads grain table i at a sector and checks what it says.
@@ -227,11 +262,20 @@ func (s *sparse) NextData(off int64) (start, end int64, err error) {
 	g := off / s.grainBytes
 scan:
 	for g < s.grains {
-		t, err := s.table(g / entriesPerTable)
+		i := g / entriesPerTable
+		if first < 0 {
+			if i, err = s.nextTable(i); err != nil {
+				return 0, 0, err
+			}
+			if g = max(g, i*entriesPerTable); g >= s.grains {
+				break
+			}
+		}
+		t, err := s.table(i)
 		if err != nil {
 			return 0, 0, err
 		}
-		last := min(s.grains, (g/entriesPerTable+1)*entriesPerTable)
+		last := min(s.grains, (i+1)*entriesPerTable)
 		for ; g < last; g++ {
 			e := t.entry(g)
 			switch data := e != grainAbsent && e != grainZeros; {
@@ -239,9 +283,6 @@ scan:
 				first = g
 			case !data && first >= 0:
 				break scan
-			}
-			if t == nil {
-				g = last - 1
 			}
 		}
 		if first >= 0 && g-first >= maxRunGrains {

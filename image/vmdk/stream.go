@@ -130,7 +130,7 @@ func (s *stream) begin(opt StreamOptions) error {
 	if len(text) > streamDescriptorSectors*sectorSize {
 		return fmt.Errorf("a VMDK cannot be called %q: the name is too long", opt.Name)
 	}
-	b := make([]byte, streamOverhead*sectorSize)
+	b := make([]byte, s.h.overhead*sectorSize)
 	copy(b, s.h.encode())
 	copy(b[sectorSize:], text)
 	return s.write(b)
