@@ -197,7 +197,8 @@ func (c *crash) must(ch change, come, gone bool) bool {
 
 // rewind returns the entries of a directory with only the kept changes made.
 func rewind(d *node, keep []bool) map[string]*node {
-	entries := maps.Clone(d.entries)
+	entries := make(map[string]*node, len(d.entries))
+	maps.Copy(entries, d.entries)
 	put := func(name string, n *node) {
 		switch {
 		case name == "":
@@ -235,7 +236,9 @@ func (c *crash) copy(n *node) *node {
 	if !ok {
 		entries = n.entries
 	}
-	d.entries = make(map[string]*node, len(entries))
+	if len(entries) > 0 {
+		d.entries = make(map[string]*node, len(entries))
+	}
 	for name, child := range entries {
 		e := c.copy(child)
 		e.links++

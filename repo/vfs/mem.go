@@ -82,12 +82,19 @@ func (m *Mem) newNode(dir bool) *node {
 	m.nextID++
 	m.used++
 	n := &node{id: m.nextID, dir: dir}
-	if dir {
-		n.entries = make(map[string]*node)
-	} else {
+	if !dir {
 		n.live, n.durable = &emptyBlob, &emptyBlob
 	}
 	return n
+}
+
+// put makes an entry. Most directories of a repository stay empty and have no
+// map, which makes clones cheap.
+func (n *node) put(name string, e *node) {
+	if n.entries == nil {
+		n.entries = make(map[string]*node)
+	}
+	n.entries[name] = e
 }
 
 // SetCapacity sets how many bytes fit, in whole pages of 4 KiB; every file and
@@ -185,7 +192,7 @@ func (m *Mem) add(name string, dir bool) (*node, error) {
 	}
 	n := m.newNode(dir)
 	n.links = 1
-	parent.entries[base] = n
+	parent.put(base, n)
 	m.changed(parent, change{set: base, node: n})
 	return n, nil
 }
@@ -312,7 +319,7 @@ func (m *Mem) rename(oldName, newName string) error {
 		return syscall.EINVAL
 	}
 	delete(from.entries, oldBase)
-	to.entries[newBase] = n
+	to.put(newBase, n)
 	gone := change{cleared: oldBase, clearedNode: n}
 	come := change{set: newBase, node: n, old: old}
 	if from == to {
