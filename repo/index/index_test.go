@@ -1,0 +1,190 @@
+package index
+
+import (
+	"cmp"
+	"encoding/binary"
+	"flag"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"holdfast/repo/chunk"
+	"holdfast/repo/pack"
+	"holdfast/repo/vfs"
+
+	gocmp "github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const dir = "index"
+
+// newMem returns a file system with what a repository has around an index.
+func newMem(tb testing.TB) *vfs.Mem {
+	tb.Helper()
+	m := vfs.NewMem()
+	must(tb, m.Mkdir(vfs.TempDir))
+	must(tb, m.SyncDir("."))
+	return m
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func own(tb testing.TB, fsys vfs.FS, opt Options) *Index {
+	tb.Helper()
+	x, err := Own(fsys, dir, opt)
+	must(tb, err)
+	return x
+}
+
+func read(tb testing.TB, fsys vfs.FS, opt Options) *Index {
+	tb.Helper()
+	x, err := Open(fsys, dir, opt)
+	must(tb, err)
+	return x
+}
+
+func lookup(tb testing.TB, x *Index, id chunk.ID) []Location {
+	tb.Helper()
+	list, err := x.Lookup(id)
+	must(tb, err)
+	return list
+}
+
+// testID returns the i-th id, which looks like a digest.
+func testID(i uint64) (id chunk.ID) {
+	r := rand.New(rand.NewPCG(i, 1))
+	for p := id[:]; len(p) > 0; p = p[8:] {
+		binary.BigEndian.PutUint64(p, r.Uint64())
+	}
+	return id
+}
+
+// testPack returns the i-th pack's name.
+func testPack(epoch uint32, i uint64) (n pack.Name) {
+	r := rand.New(rand.NewPCG(i, 2))
+	binary.BigEndian.PutUint32(n[:], epoch)
+	binary.BigEndian.PutUint32(n[4:], r.Uint32())
+	binary.BigEndian.PutUint64(n[8:], r.Uint64())
+	return n
+}
+
+func chunkAt(id chunk.ID, off, n uint32) pack.Entry {
+	return pack.Entry{ID: id, Kind: 1, Off: off, Len: n}
+}
+
+// model is an index as a map.
+type model struct {
+	at    map[[PrefixBytes]byte]map[place]Location
+	packs map[pack.Name]bool
+	head  uint64
+}
+
+type place struct {
+	pack pack.Name
+	off  uint32
+}
+
+func newModel() *model {
+	return &model{at: make(map[[PrefixBytes]byte]map[place]Location), packs: make(map[pack.Name]bool)}
+}
+
+func (m *model) clone() *model {
+	c := newModel()
+	c.head = m.head
+	for p := range m.packs {
+		c.packs[p] = true
+	}
+	for k, set := range m.at {
+		c.at[k] = make(map[place]Location)
+		for p, loc := range set {
+			c.at[k][p] = loc
+		}
+	}
+	return c
+}
+
+func (m *model) add(name pack.Name, entries []pack.Entry) {
+	m.packs[name] = true
+	for _, e := range entries {
+		k := [PrefixBytes]byte(e.ID[:])
+		if m.at[k] == nil {
+			m.at[k] = make(map[place]Location)
+		}
+		m.at[k][place{name, e.Off}] = Location{name, e.Off, e.Len, e.Kind}
+	}
+}
+
+func (m *model) remove(name pack.Name) {
+	delete(m.packs, name)
+	for k, set := range m.at {
+		for p := range set {
+			if p.pack == name {
+				delete(set, p)
+			}
+		}
+		if len(set) == 0 {
+			delete(m.at, k)
+		}
+	}
+}
+
+func (m *model) lookup(id chunk.ID) []Location {
+	var list []Location
+	for _, loc := range m.at[[PrefixBytes]byte(id[:])] {
+		list = append(list, loc)
+	}
+	slices.SortFunc(list, func(a, b Location) int {
+		return cmp.Or(slices.Compare(b.Pack[:], a.Pack[:]), cmp.Compare(b.Off, a.Off))
+	})
+	return list
+}
+
+// walk returns what Walk must show.
+func (m *model) walk() []Entry {
+	var list []Entry
+	for k, set := range m.at {
+		for _, loc := range set {
+			list = append(list, Entry{k, loc})
+		}
+	}
+	slices.SortFunc(list, func(a, b Entry) int {
+		return cmp.Or(slices.Compare(a.Prefix[:], b.Prefix[:]),
+			slices.Compare(b.Pack[:], a.Pack[:]), cmp.Compare(b.Off, a.Off))
+	})
+	return list
+}
+
+// check compares everything that an index says with the model.
+func (m *model) check(tb testing.TB, x *Index, ids []chunk.ID, packs []pack.Name) {
+	tb.Helper()
+	if got := x.Covers(); got != m.head {
+		tb.Fatalf("covers %d, want %d", got, m.head)
+	}
+	for _, id := range ids {
+		if d := gocmp.Diff(m.lookup(id), lookup(tb, x, id)); d != "" {
+			tb.Fatalf("lookup %s (-want +got):\n%s", id.Short(), d)
+		}
+	}
+	for _, name := range packs {
+		if got, err := x.HasPack(name); err != nil || got != m.packs[name] {
+			tb.Fatalf("has pack %s: %v, %v, want %v", name, got, err, m.packs[name])
+		}
+	}
+	var got []Entry
+	must(tb, x.Walk(func(ordinal uint64, e Entry) error {
+		if ordinal != uint64(len(got)) {
+			tb.Fatalf("ordinal %d, want %d", ordinal, len(got))
+		}
+		got = append(got, e)
+		return nil
+	}))
+	if d := gocmp.Diff(m.walk(), got); d != "" {
+		tb.Fatalf("walk (-want +got):\n%s", d)
+	}
+}
