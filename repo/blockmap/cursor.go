@@ -3,9 +3,39 @@ package blockmap
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"holdfast/repo/chunk"
 )
+
+// Find returns the id of chunk n of a tree and its frame table entry, as
+// Cursor.At does. It keeps nothing: each node on the way is asked of s. Safe for
+// concurrent use if s is.
+func Find(ctx context.Context, s Loader, t Tree, n int64) (chunk.ID, *Entry, error) {
+	return NewCursor(s, t).At(ctx, n)
+}
+
+// NextData returns the first chunk from n on that is not a hole, io.EOF if there
+// is none. Null subtrees cost nothing.
+func NextData(ctx context.Context, s Loader, t Tree, n int64) (int64, error) {
+	n, err := NewCursor(s, t).NextNonNull(ctx, n)
+	if err == nil && n >= t.Chunks {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// NextHole returns the first chunk from n on that is a hole, or the disk's
+// number of chunks if there is none. It loads every leaf on the way.
+func NextHole(ctx context.Context, s Loader, t Tree, n int64) (int64, error) {
+	c := NewCursor(s, t)
+	for ; n < t.Chunks; n++ {
+		if id, _, err := c.find(ctx, n); err != nil || id.IsNull() {
+			return n, err
+		}
+	}
+	return t.Chunks, nil
+}
 
 // A Cursor looks up chunks of a tree. It keeps the nodes on the way to the last
 // one, so going over a disk loads each node once, and null subtrees cost
@@ -20,44 +50,50 @@ type Cursor struct {
 		node  *Node
 		first int64
 	}
-	leaf      *Leaf // resolved, for Entry
-	leafFirst int64
+	leaf *Leaf // of path[0], nil until an entry of it is wanted
 }
 
 // NewCursor returns a cursor over t.
 func NewCursor(s Loader, t Tree) *Cursor { return &Cursor{s: s, t: t} }
 
-// At returns the id of chunk n. Beyond the disk's end it is Null.
-func (c *Cursor) At(ctx context.Context, n int64) (chunk.ID, error) {
-	id, _, err := c.find(ctx, n)
-	return id, err
-}
-
-// Entry returns the id of chunk n and reads its frame table entry into e. It
-// reports whether there is one: a hole has none, and a chunk may lack it.
-func (c *Cursor) Entry(ctx context.Context, n int64, e *Entry) (chunk.ID, bool, error) {
+// At returns the id of chunk n, Null beyond the disk's end, and its frame table
+// entry. A hole has no entry, and a chunk may lack it: then it is nil, and the
+// chunk is read through its record's header.
+func (c *Cursor) At(ctx context.Context, n int64) (chunk.ID, *Entry, error) {
 	id, _, err := c.find(ctx, n)
 	if err != nil || id.IsNull() {
-		return id, false, err
+		return id, nil, err
 	}
-	first := start(n, 0)
-	if c.leaf == nil || c.leafFirst != first {
-		leafID := c.t.Root
-		if c.t.Levels() > 1 {
-			leafID = c.path[1].node.Children[slot(n, 1)]
+	if c.leaf == nil {
+		if err := c.loadLeaf(ctx, n); err != nil {
+			return id, nil, err
 		}
-		l, err := c.t.loadLeaf(ctx, c.s, leafID, first)
-		if err == nil {
-			if l, err = Resolve(ctx, c.s, l); err != nil {
-				err = nodeError("read", leafID, 0, first, err)
-			}
-		}
-		if err != nil {
-			return id, false, err
-		}
-		c.leaf, c.leafFirst = l, first
 	}
-	return id, c.leaf.Entry(slot(n, 0), e), nil
+	e := new(Entry)
+	if !c.leaf.Entry(slot(n, 0), e) {
+		e = nil
+	}
+	return id, e, nil
+}
+
+// loadLeaf loads the leaf whose node is path[0], and its base.
+func (c *Cursor) loadLeaf(ctx context.Context, n int64) error {
+	id := c.t.Root
+	if c.t.Levels() > 1 {
+		id = c.path[1].node.Children[slot(n, 1)]
+	}
+	l, err := c.t.loadLeaf(ctx, c.s, id, start(n, 0))
+	if err == nil {
+		c.leaf, err = Resolve(ctx, c.s, l)
+	}
+	return err
+}
+
+// ID returns the id of chunk n as At does, without its entry: frame tables are
+// not loaded for it.
+func (c *Cursor) ID(ctx context.Context, n int64) (chunk.ID, error) {
+	id, _, err := c.find(ctx, n)
+	return id, err
 }
 
 // NextNonNull returns the first chunk from n on that is not a hole, or the
@@ -104,6 +140,9 @@ func (c *Cursor) find(ctx context.Context, n int64) (id chunk.ID, level int, err
 				return chunk.Null, level, err
 			}
 			at.node, at.first = node, first
+			if level == 0 {
+				c.leaf = nil
+			}
 		}
 		id = at.node.Children[slot(n, level)]
 	}

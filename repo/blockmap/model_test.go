@@ -101,12 +101,11 @@ func (m *model) check(t *testing.T, s *memStore, tree Tree) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var e Entry
-		id, ok, err := c.Entry(ctx, n, &e)
+		id, e, err := c.At(ctx, n)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ok && !reflect.DeepEqual(&e, testEntry(s.lay, id, 0)) && !reflect.DeepEqual(&e, testEntry(s.lay, id, 1)) {
+		if e != nil && !reflect.DeepEqual(e, testEntry(s.lay, id, 0)) && !reflect.DeepEqual(e, testEntry(s.lay, id, 1)) {
 			t.Fatalf("chunk %d has the entry of another: %+v", n, e)
 		}
 		got[n] = id

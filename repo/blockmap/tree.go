@@ -182,14 +182,15 @@ func (t Tree) place(n *Node, level int, first int64) error {
 }
 
 // Resolve returns the leaf with its base loaded, or l itself if it has none or
-// it is resolved already.
+// it is resolved already. A base that cannot be loaded costs its entries, which
+// are hints, and no more: l is returned as it is. Only the end of ctx is an error.
 func Resolve(ctx context.Context, s Loader, l *Leaf) (*Leaf, error) {
 	if l.BaseID.IsNull() || l.base != nil {
 		return l, nil
 	}
 	base, err := s.Leaf(ctx, l.BaseID)
 	if err != nil {
-		return nil, fmt.Errorf("read base leaf %s: %w", l.BaseID.Short(), err)
+		return l, ctx.Err()
 	}
 	return l.WithBase(base), nil
 }
