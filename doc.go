@@ -1,0 +1,24 @@
+// Package holdfast is the root of a backup-storage appliance. It holds no code,
+// only the tests that keep the tree in order; this is the map.
+//
+//	repo        the repository: create, open, write and read restore points
+//	  chunk     frames and chunks: geometry and digests
+//	  seal      keys, encryption and compression of one frame
+//	  pack      the pack file: records, parity, healing
+//	  index     chunk or node id → pack, offset, length; on disk and in memory
+//	  blockmap  the Merkle tree of one disk: change, compare, walk
+//	  ledger    the hash-chained, signed record of what was made
+//	  vfs       the few file operations we use: real, crashable, fault-injecting
+//	  repotest  a model repository, generators, an invariant checker
+//	image       virtual disks as ReadAt, Size, NextData; Open detects the format
+//	  vmdk      one format each, reader and writer; qcow2 beside it
+//	appliance   composes everything
+//	  cli       the command line, one file per verb
+//	  cmd       the program, holdfast
+//	internal    for the project alone: what tests need of a machine (testreq),
+//	            the demo of "make run", benchmarks, end-to-end tests
+//
+// image gives blocks, repo remembers, appliance decides. deps_test.go says
+// which package may import which. repo/FORMAT.md is the format of everything
+// that is stored.
+package holdfast
