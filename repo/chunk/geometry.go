@@ -21,9 +21,8 @@ func (g Geometry) Check() error {
 		return fmt.Errorf("%w: chunk of %d bytes, want a power of two from %d to %d", ErrGeometry, g.ChunkBytes, MinChunkBytes, MaxChunkBytes)
 	case !pow2(g.FrameBytes) || g.FrameBytes < MinFrameBytes || g.FrameBytes > MaxFrameBytes:
 		return fmt.Errorf("%w: frame of %d bytes, want a power of two from %d to %d", ErrGeometry, g.FrameBytes, MinFrameBytes, MaxFrameBytes)
-	case g.FrameBytes > g.ChunkBytes:
-		return fmt.Errorf("%w: frame of %d bytes in a chunk of %d", ErrGeometry, g.FrameBytes, g.ChunkBytes)
 	}
+	// A frame never exceeds a chunk: MaxFrameBytes is MinChunkBytes.
 	return nil
 }
 
@@ -32,5 +31,9 @@ func (g Geometry) Frames() int { return g.ChunkBytes / g.FrameBytes }
 
 // Chunks is the number of chunks that hold a disk of sizeBytes.
 func (g Geometry) Chunks(sizeBytes int64) int64 {
-	return (sizeBytes + int64(g.ChunkBytes) - 1) / int64(g.ChunkBytes)
+	n := sizeBytes / int64(g.ChunkBytes)
+	if sizeBytes%int64(g.ChunkBytes) != 0 {
+		n++ // never by adding first: a size may be next to the largest
+	}
+	return n
 }

@@ -15,9 +15,18 @@ import (
 // Each input starts with a domain of one byte, so that no frame, chunk or node
 // can be passed off as another kind.
 type Hasher struct {
-	keyed *sync.Pool // of hash.Hash, nil when plain
-	zero  Digest
-	geo   Geometry
+	states sync.Pool // of *state
+	zero   Digest
+	geo    Geometry
+}
+
+// A state is what one digest takes. What is handed to a hash.Hash escapes, so
+// its buffers are kept with it.
+type state struct {
+	hash hash.Hash
+	head [5]byte
+	list []byte // digests of a chunk's frames
+	sum  [IDBytes]byte
 }
 
 // The domains of a digest's input.
@@ -30,10 +39,12 @@ const (
 // NewHasher returns a hasher for disks cut by g. A nil key means plain.
 func NewHasher(g Geometry, key []byte) *Hasher {
 	h := &Hasher{geo: g}
+	newHash := sha256.New
 	if key != nil {
 		key = append([]byte(nil), key...)
-		h.keyed = &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}
+		newHash = func() hash.Hash { return hmac.New(sha256.New, key) }
 	}
+	h.states.New = func() any { return &state{hash: newHash()} }
 	h.zero = h.Frame(make([]byte, g.FrameBytes))
 	return h
 }
@@ -42,39 +53,40 @@ func NewHasher(g Geometry, key []byte) *Hasher {
 func (h *Hasher) Geometry() Geometry { return h.geo }
 
 // Frame returns the digest of one frame's bytes.
-func (h *Hasher) Frame(p []byte) Digest { return Digest(h.sum([]byte{domainFrame}, p)) }
+func (h *Hasher) Frame(p []byte) Digest {
+	s := h.states.Get().(*state)
+	defer h.states.Put(s)
+	return Digest(s.digest(domainFrame, 1, p))
+}
 
 // ZeroFrame returns the digest of a frame of zeros, without computing it.
 func (h *Hasher) ZeroFrame() Digest { return h.zero }
 
 // Chunk returns the ID of a chunk whose frames have the given digests.
 func (h *Hasher) Chunk(frames []Digest) ID {
-	var head [5]byte
-	head[0] = domainChunk
-	binary.LittleEndian.PutUint32(head[1:], uint32(h.geo.ChunkBytes))
-	buf := make([]byte, 0, 64*IDBytes)
+	s := h.states.Get().(*state)
+	defer h.states.Put(s)
+	s.list = s.list[:0]
 	for i := range frames {
-		buf = append(buf, frames[i][:]...)
+		s.list = append(s.list, frames[i][:]...)
 	}
-	return h.sum(head[:], buf)
+	binary.LittleEndian.PutUint32(s.head[1:], uint32(h.geo.ChunkBytes))
+	return s.digest(domainChunk, 5, s.list)
 }
 
 // Node returns the ID of a node with the given payload.
-func (h *Hasher) Node(payload []byte) ID { return h.sum([]byte{domainNode}, payload) }
+func (h *Hasher) Node(payload []byte) ID {
+	s := h.states.Get().(*state)
+	defer h.states.Put(s)
+	return s.digest(domainNode, 1, payload)
+}
 
-func (h *Hasher) sum(head, p []byte) (id ID) {
-	if h.keyed == nil {
-		s := sha256.New()
-		s.Write(head)
-		s.Write(p)
-		s.Sum(id[:0])
-		return id
-	}
-	s := h.keyed.Get().(hash.Hash)
-	s.Reset()
-	s.Write(head)
-	s.Write(p)
-	s.Sum(id[:0])
-	h.keyed.Put(s)
-	return id
+// digest hashes p after the first n bytes of the head, which begins with domain.
+func (s *state) digest(domain byte, n int, p []byte) ID {
+	s.head[0] = domain
+	s.hash.Reset()
+	s.hash.Write(s.head[:n])
+	s.hash.Write(p)
+	s.hash.Sum(s.sum[:0])
+	return s.sum
 }
