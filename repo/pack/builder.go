@@ -24,7 +24,7 @@ type Builder struct {
 	name    Name
 	buf     []byte // the file so far
 	entries []Entry
-	sums    []uint32 // CRC of each whole block of buf, later of all shards
+	sums    []byte // the CRC table: of each whole block of buf, later of all shards
 	sha     hash.Hash
 	hashed  int // bytes of buf that sha has seen
 	coder   *coder
@@ -46,7 +46,7 @@ func NewBuilder(k Kind, n Name, opt Options) (*Builder, error) {
 		opt:   opt,
 		kind:  k,
 		buf:   make([]byte, 0, longest.Bytes()),
-		sums:  make([]uint32, 0, longest.shards()),
+		sums:  make([]byte, 0, longest.sumBytes()),
 		sha:   sha256.New(),
 		coder: newCoder(opt.Parity),
 	}
@@ -102,7 +102,9 @@ func (b *Builder) Records() int { return len(b.entries) }
 func (b *Builder) Len() int { return len(b.buf) + tableBytes(len(b.entries)) }
 
 // Full reports whether the pack is to be finished: nothing more can be added.
-func (b *Builder) Full() bool { return b.Len() >= b.opt.PackBytes }
+func (b *Builder) Full() bool {
+	return b.Len() >= b.opt.PackBytes || len(b.entries) >= MaxRecords
+}
 
 // Finish completes the pack and returns the file's bytes, their SHA-256 and
 // the records in order. All three are the builder's and valid until Reset,
@@ -119,9 +121,12 @@ func (b *Builder) Finish() (file []byte, sum [32]byte, table []Entry) {
 	parity := file[t.fileBlock(t.Data)*BlockBytes : t.tailB()*BlockBytes]
 	b.coder.encode(t.Layout, b.buf, parity)
 	for ; len(parity) > 0; parity = parity[BlockBytes:] {
-		b.sums = append(b.sums, crc(parity[:BlockBytes]))
+		b.sums = binary.LittleEndian.AppendUint32(b.sums, crc(parity[:BlockBytes]))
 	}
-	t.putTails(file, b.sums)
+	t.SumCRC = crc(b.sums)
+	for _, start := range []int{t.tailA(), t.tailB()} {
+		t.putTail(file[start*BlockBytes:][:t.Tail*BlockBytes], start, b.sums)
+	}
 	b.buf = file
 	b.sha.Write(file[b.hashed:])
 	return file, [32]byte(b.sha.Sum(nil)), b.entries
@@ -139,27 +144,7 @@ func (b *Builder) grow(size int) {
 func (b *Builder) absorb() {
 	b.sha.Write(b.buf[b.hashed:])
 	b.hashed = len(b.buf)
-	for end := (len(b.sums) + 1) * BlockBytes; end <= len(b.buf); end += BlockBytes {
-		b.sums = append(b.sums, crc(b.buf[end-BlockBytes:end]))
+	for at := len(b.sums) / 4 * BlockBytes; at+BlockBytes <= len(b.buf); at += BlockBytes {
+		b.sums = binary.LittleEndian.AppendUint32(b.sums, crc(b.buf[at:at+BlockBytes]))
 	}
-}
-
-// putTails writes both tails of a file whose shards have the given CRCs.
-func (t *trailer) putTails(file []byte, sums []uint32) {
-	for _, start := range []int{t.tailA(), t.tailB()} {
-		t.putTail(file[start*BlockBytes:][:t.Tail*BlockBytes], start, sums)
-	}
-}
-
-// putTail writes the tail that starts at block start of its file, and notes
-// the table's CRC and the block in t.
-func (t *trailer) putTail(tail []byte, start int, sums []uint32) {
-	clear(tail)
-	table := tail[:0]
-	for _, s := range sums {
-		table = binary.LittleEndian.AppendUint32(table, s)
-	}
-	t.SumCRC = crc(table)
-	t.Block = start + t.Tail - 1
-	t.append(tail[:len(tail)-trailerBytes])
 }

@@ -8,8 +8,11 @@ import (
 // MaxParity is the most parity blocks that a stripe can have.
 const MaxParity = 20
 
-// MaxBytes is the length of the longest pack.
-const MaxBytes = 1 << 30
+// Limits of a pack, so that a reader knows what its memory must hold.
+const (
+	MaxBytes   = 1 << 30 // of the file
+	MaxRecords = 1 << 18
+)
 
 const (
 	stripeBlocks    = 100 // most data blocks of a stripe
@@ -147,10 +150,18 @@ func parseTrailer(p []byte, block int) (trailer, error) {
 		return trailer{}, fmt.Errorf("%w: trailer of %v, or with reserved bytes set", ErrFormat, t.Kind)
 	case t.Block != block || block != t.tailA()+t.Tail-1 && block != t.tailB()+t.Tail-1:
 		return trailer{}, fmt.Errorf("%w: trailer of block %d in block %d", ErrFormat, t.Block, block)
-	case t.Table < packHeaderBytes || blocks(end) != t.Data:
-		return trailer{}, fmt.Errorf("%w: record table from %d to %d in %d blocks", ErrFormat, t.Table, end, t.Data)
+	case t.Table < packHeaderBytes || t.Records > MaxRecords || blocks(end) != t.Data:
+		return trailer{}, fmt.Errorf("%w: record table of %d records at %d in %d blocks", ErrFormat, t.Records, t.Table, t.Data)
 	}
 	return t, nil
+}
+
+// putTail makes tail, all of its blocks, the tail that starts at block start of
+// its file, with sums as its CRC table.
+func (t *trailer) putTail(tail []byte, start int, sums []byte) {
+	clear(tail[copy(tail, sums):])
+	t.Block = start + t.Tail - 1
+	t.append(tail[:len(tail)-trailerBytes])
 }
 
 // appendPackHeader appends what a pack starts with.

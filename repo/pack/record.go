@@ -220,6 +220,21 @@ func ParseHeader(p []byte) (Header, int, error) {
 	return h, n, nil
 }
 
+// ParseRecord reads a whole record, and checks its body's CRC. Errors are those
+// of ParseHeader.
+func ParseRecord(p []byte) (Header, error) {
+	h, n, err := ParseHeader(p)
+	switch {
+	case err != nil:
+		return Header{}, err
+	case h.RecordBytes() != len(p):
+		return Header{}, fmt.Errorf("%w: record %s of %d bytes in %d", ErrFormat, h.ID.Short(), h.RecordBytes(), len(p))
+	case crc(p[n:]) != h.BodyCRC:
+		return Header{}, fmt.Errorf("%w: record %s: wrong CRC of the body", ErrFormat, h.ID.Short())
+	}
+	return h, nil
+}
+
 // soundHeader reports whether p starts with the magic and the right CRC of a
 // record header, and the header's length. It allocates nothing, so that a scan
 // over bytes full of magics stays fast.

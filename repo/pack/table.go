@@ -85,3 +85,7 @@ func parseTable(p []byte, off int64) ([]Entry, error) {
 	}
 	return entries, nil
 }
+
+// tableCount returns the number of entries that the table starting with p says
+// it has, p being at least 8 bytes.
+func tableCount(p []byte) int { return int(binary.LittleEndian.Uint32(p[4:])) }
