@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/qcow2"
 	"holdfast/image/vmdk"
 )
 
@@ -19,22 +20,26 @@ type format struct {
 	open  func(w *where, f *file) (Disk, error)
 }
 
-// formats is every format we can tell; the first that matches wins, and a file
-// that matches none is raw. Only the last line matches everything.
-var formats = []format{
-	{"vmdk", "VMDK", vmdk.Detect, openVMDK},
-	{"cowd", "VMDK of kind COWD (vmfsSparse)", magicAt(0, "COWD"), nil},
-	{"sesparse", "VMDK of kind seSparse", magicAt(0, "\xbe\xba\xfe\xca\x00\x00\x00\x00"), nil},
-	{"vhdx", "VHDX", magicAt(0, "vhdxfile"), nil},
-	{"vhd", "VHD", isVHD, nil},
-	{"vdi", "VDI", magicAt(0x40, "\x7f\x10\xda\xbe"), nil},
-	{"raw", "raw", func(io.ReaderAt, int64) bool { return true }, openRaw},
+// formats is the table of every format we can tell. The first that matches
+// wins, and a file that matches none is raw, the last line. (A function, because
+// a format with parents comes back to the table.)
+func formats() []format {
+	return []format{
+		{"qcow2", "qcow2", qcow2.Detect, openQcow2},
+		{"vmdk", "VMDK", vmdk.Detect, openVMDK},
+		{"cowd", "VMDK of kind COWD (vmfsSparse)", magicAt(0, "COWD"), nil},
+		{"sesparse", "VMDK of kind seSparse", magicAt(0, "\xbe\xba\xfe\xca\x00\x00\x00\x00"), nil},
+		{"vhdx", "VHDX", magicAt(0, "vhdxfile"), nil},
+		{"vhd", "VHD", isVHD, nil},
+		{"vdi", "VDI", magicAt(0x40, "\x7f\x10\xda\xbe"), nil},
+		{"raw", "raw", nil, openRaw},
+	}
 }
 
 // Formats lists the formats that Open reads, as Options.Format names them.
 func Formats() []string {
 	var names []string
-	for _, f := range formats {
+	for _, f := range formats() {
 		if f.open != nil {
 			names = append(names, f.name)
 		}
@@ -42,19 +47,20 @@ func Formats() []string {
 	return names
 }
 
-// detect returns the format of f by its content.
+// detect returns the format of f by its content. What a block device holds was
+// put there by its user, so it is raw.
 func detect(f *file) format {
-	for _, ft := range formats {
-		if ft.is(f, f.size) {
+	for _, ft := range formats() {
+		if ft.name == "raw" || (!f.device && ft.is(f, f.size)) {
 			return ft
 		}
 	}
-	panic("image: the last format matches everything")
+	panic("image: the last format is not raw")
 }
 
 // named returns the format that a person or an image calls by name.
 func named(name string) (format, error) {
-	for _, ft := range formats {
+	for _, ft := range formats() {
 		if ft.name == name {
 			return ft, nil
 		}
@@ -73,6 +79,14 @@ func openRaw(_ *where, f *file) (Disk, error) { return f, nil }
 
 func openVMDK(w *where, f *file) (Disk, error) {
 	d, err := vmdk.Open(f, f.size, func(name string) (vmdk.Extent, error) { return w.extent(name) })
+	if err != nil {
+		return nil, err
+	}
+	return contained{d, f}, nil
+}
+
+func openQcow2(w *where, f *file) (Disk, error) {
+	d, err := qcow2.Open(f, f.size, func(name, format string) (qcow2.Backing, error) { return w.parent(name, format) })
 	if err != nil {
 		return nil, err
 	}

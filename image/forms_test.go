@@ -28,6 +28,19 @@ var vmdkForms = []form{
 	{"zeroed grains", "vmdk", []string{"-O", "vmdk", "-o", "subformat=monolithicSparse,zeroed_grain=on"}, 64 << 10},
 }
 
+var qcow2Forms = []form{
+	{"v2", "qcow2", []string{"-O", "qcow2", "-o", "compat=0.10"}, 64 << 10},
+	{"v3", "qcow2", []string{"-O", "qcow2", "-o", "compat=1.1"}, 64 << 10},
+	{"512", "qcow2", []string{"-O", "qcow2", "-o", "cluster_size=512"}, 64 << 10},
+	{"4k", "qcow2", []string{"-O", "qcow2", "-o", "cluster_size=4k"}, 4 << 10},
+	{"2M", "qcow2", []string{"-O", "qcow2", "-o", "cluster_size=2M"}, 2 << 20},
+	{"zlib", "qcow2", []string{"-O", "qcow2", "-c"}, 64 << 10},
+	{"zstd", "qcow2", []string{"-O", "qcow2", "-c", "-o", "compression_type=zstd"}, 64 << 10},
+	{"zstd 2M", "qcow2", []string{"-O", "qcow2", "-c", "-o", "compression_type=zstd,cluster_size=2M"}, 2 << 20},
+	{"extended L2", "qcow2", []string{"-O", "qcow2", "-o", "extended_l2=on,cluster_size=128k"}, 4 << 10},
+	{"extended L2 zlib", "qcow2", []string{"-O", "qcow2", "-c", "-o", "extended_l2=on"}, 64 << 10},
+}
+
 // TestForms reads a real disk in every form that qemu-img makes.
 func TestForms(t *testing.T) {
 	testreq.Need(t, "qemu-img", "mkfs.ext4")
@@ -36,7 +49,7 @@ func TestForms(t *testing.T) {
 	want := disktest.Ext4(t, raw)
 	sameDisk(t, raw, "raw", want, 1<<20)
 	t.Run("forms", func(t *testing.T) {
-		for _, f := range vmdkForms {
+		for _, f := range append(vmdkForms, qcow2Forms...) {
 			t.Run(f.name, func(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), "disk.img")

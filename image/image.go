@@ -12,7 +12,9 @@
 // ordinary files below the directory of the file given to Open: an absolute
 // name, a ".." or a symbolic link that leads outside gives ErrOutside. Names
 // are relative to the file that holds them. At most 64 files deep, and no file
-// among its own ancestors (ErrCycle).
+// among its own ancestors (ErrCycle). A backing file whose format is not said
+// may be raw by its content or a disk that names no further file; otherwise the
+// image must say the format (ErrUntold).
 //
 // # Detection and trust
 //
@@ -39,6 +41,7 @@ var (
 	ErrDamaged     = fault.ErrDamaged     // a header, a table or a block contradicts the format
 	ErrUnsupported = fault.ErrUnsupported // known by name, not readable
 	ErrOutside     = fault.ErrOutside     // names a file it may not choose
+	ErrUntold      = fault.ErrUntold      // a parent's format is not said and must be
 	ErrCycle       = fault.ErrCycle       // its own ancestor, or more than 64 deep
 )
 

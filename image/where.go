@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"holdfast/image/internal/fault"
@@ -17,11 +18,17 @@ const maxDepth = 64
 // where is the place from which a file of a disk was named: it opens what that
 // file names in turn.
 type where struct {
-	top   string   // the directory nothing may lead out of, as the host names it
-	dir   string   // of the file itself, below top, slashes
-	chain []*file  // the files from the one given to Open down to this one
-	drop  bool     // Options.DropCache
-	root  *os.Root // top, once something below it was asked for
+	*tree
+	dir    string  // of the file itself, below the top of the tree, with slashes
+	chain  []*file // the files from the one given to Open down to this one
+	sealed bool    // this file may name no other: see parent
+}
+
+// tree is the directory nothing may lead out of.
+type tree struct {
+	top  string // as the host names it
+	drop bool   // Options.DropCache
+	root *os.Root
 }
 
 func open(name string, opt Options) (Disk, error) {
@@ -40,18 +47,11 @@ func open(name string, opt Options) (Disk, error) {
 	if err != nil {
 		return nil, bare(err)
 	}
-	w := &where{top: filepath.Dir(name), dir: ".", chain: []*file{f}, drop: opt.DropCache}
-	defer w.close()
-	switch {
-	case opt.Format != "":
-	case f.device:
-		ft, err = named("raw")
-	default:
+	if opt.Format == "" {
 		ft = detect(f)
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
+	w := &where{tree: &tree{top: filepath.Dir(name), drop: opt.DropCache}, dir: ".", chain: []*file{f}}
+	defer w.close()
 	d, err := ft.read(w, f)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -60,9 +60,9 @@ func open(name string, opt Options) (Disk, error) {
 }
 
 // close gives up the directory; files opened through it stay open.
-func (w *where) close() {
-	if w.root != nil {
-		w.root.Close()
+func (t *tree) close() {
+	if t.root != nil {
+		t.root.Close()
 	}
 }
 
@@ -72,9 +72,36 @@ func (w *where) extent(name string) (*file, error) {
 	return f, err
 }
 
+// parent opens the disk that another is based on. Without a format, which
+// images of old programs lack, the content decides as it does in QEMU; but a raw
+// parent begins with bytes of the guest, who could put a header there that names
+// another file of the directory. So a parent whose format nobody said may be
+// raw, or a disk that names no further file.
+func (w *where) parent(name, formatName string) (Disk, error) {
+	f, below, err := w.open(name)
+	if err != nil {
+		return nil, err
+	}
+	ft, sealed := detect(f), true
+	if formatName != "" {
+		sealed = w.sealed
+		if ft, err = named(formatName); err != nil {
+			return nil, errors.Join(fmt.Errorf("%q: %w: %w", name, fault.ErrUnsupported, err), f.Close())
+		}
+	}
+	d, err := ft.read(&where{tree: w.tree, dir: path.Dir(below), chain: append(slices.Clip(w.chain), f), sealed: sealed}, f)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%q: %w", name, err), f.Close())
+	}
+	return d, nil
+}
+
 // open opens the file that the last of w.chain calls name, and returns it with
-// its directory below w.top.
+// its path below the top.
 func (w *where) open(name string) (*file, string, error) {
+	if w.sealed {
+		return nil, "", fmt.Errorf("%q: %w: it is named by a file whose own format nobody said", name, fault.ErrUntold)
+	}
 	below, err := w.below(name)
 	if err != nil {
 		return nil, "", err
@@ -98,10 +125,10 @@ func (w *where) open(name string) (*file, string, error) {
 	if err := w.admit(f); err != nil {
 		return nil, "", errors.Join(fmt.Errorf("%q: %w", name, err), f.Close())
 	}
-	return f, path.Dir(below), nil
+	return f, below, nil
 }
 
-// below turns a name in an image into one relative to w.top.
+// below turns a name in an image into one relative to the top.
 func (w *where) below(name string) (string, error) {
 	switch {
 	case name == "" || strings.ContainsRune(name, 0):

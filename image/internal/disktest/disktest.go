@@ -4,6 +4,7 @@ package disktest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -45,6 +46,29 @@ func Pattern(size int, seed uint64) []byte {
 func noise(b []byte, r *rand.Rand) {
 	for i := range b {
 		b[i] = byte(r.Uint32())
+	}
+}
+
+// WriteSparse writes b to a new file at path, and nothing where a block of 4 KiB
+// is all zeros.
+func WriteSparse(tb testing.TB, path string, b []byte) {
+	tb.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for m, off := Memory(b), int64(0); ; {
+		start, end, err := m.NextData(off)
+		if err != nil {
+			break
+		}
+		if _, err := f.WriteAt(b[start:end], start); err != nil {
+			tb.Fatal(err)
+		}
+		off = end
+	}
+	if err := errors.Join(f.Truncate(int64(len(b))), f.Close()); err != nil {
+		tb.Fatal(err)
 	}
 }
 

@@ -21,6 +21,10 @@ var (
 	// file below the directory of the disk that was asked for.
 	ErrOutside = errors.New("outside the directory of the disk")
 
+	// ErrUntold: the format of a parent is not said, and its content alone is
+	// not enough to believe it.
+	ErrUntold = errors.New("format not said")
+
 	// ErrCycle: a disk is its own parent, or has too many ancestors.
 	ErrCycle = errors.New("chain of parents does not end")
 )

@@ -2,6 +2,8 @@ package lru
 
 import (
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -41,5 +43,33 @@ func TestErrorIsNotRemembered(t *testing.T) {
 	}
 	if v, err := c.Get("a", func() (int, error) { return 7, nil }); v != 7 || err != nil {
 		t.Fatalf("Get = %d, %v; want 7, nil", v, err)
+	}
+}
+
+func TestOneLoadForAll(t *testing.T) {
+	c := New[int, int](1)
+	var loads atomic.Int32
+	started, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	get := func() {
+		v, err := c.Get(1, func() (int, error) {
+			loads.Add(1)
+			close(started)
+			<-release
+			return 5, nil
+		})
+		if v != 5 || err != nil {
+			t.Errorf("Get = %d, %v; want 5, nil", v, err)
+		}
+	}
+	wg.Go(get)
+	<-started
+	for range 3 {
+		wg.Go(get)
+	}
+	close(release)
+	wg.Wait()
+	if n := loads.Load(); n != 1 {
+		t.Fatalf("%d loads, want 1", n)
 	}
 }

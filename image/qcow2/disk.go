@@ -1,0 +1,198 @@
+package qcow2
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"holdfast/image/internal/fault"
+	"holdfast/image/internal/lru"
+)
+
+const (
+	// What one open file keeps: pages of tables and unpacked clusters.
+	pageBytes      = 16 << 10
+	cachedPages    = 128
+	cachedUnpacked = 8 << 20
+
+	// maxRun cuts an extent of NextData. In a chain, each call on an overlay may
+	// look this far ahead in the backing file, so it is small.
+	maxRun = 16 << 20
+)
+
+// Backing is the disk below an overlay; image.Disk has the meaning of its
+// methods.
+type Backing interface {
+	io.ReaderAt
+	Size() int64
+	NextData(off int64) (start, end int64, err error)
+	io.Closer
+}
+
+// Disk is a qcow2 file open for reading. It meets image.Disk.
+type Disk struct {
+	ra       io.ReaderAt
+	fileSize int64
+	h        *header
+	size     int64
+	backing  Backing // nil: what is absent reads as zeros
+
+	pages    *lru.Cache[int64, []byte]
+	unpacked *lru.Cache[uint64, []byte]
+	unpack   sync.Pool // of *unpacker
+}
+
+// Open reads the disk in the fileSize bytes of ra. If it has a backing file,
+// open is called with the name and the format as the header has them, "" if it
+// says no format. What open returns belongs to the Disk, ra does not.
+func Open(ra io.ReaderAt, fileSize int64, open func(name, format string) (Backing, error)) (*Disk, error) {
+	h, err := readHeader(ra, fileSize)
+	if err != nil {
+		return nil, err
+	}
+	d := &Disk{
+		ra:       ra,
+		fileSize: fileSize,
+		h:        h,
+		size:     int64(h.size),
+		pages:    lru.New[int64, []byte](cachedPages),
+		unpacked: lru.New[uint64, []byte](int(cachedUnpacked >> h.clusterBits)),
+	}
+	if h.backingName == "" {
+		return d, nil
+	}
+	if before, _, ok := strings.Cut(h.backingName, ":"); ok && !strings.Contains(before, "/") {
+		return nil, fmt.Errorf("qcow2 with the backing file %q, which is reached by protocol %q, is %w",
+			h.backingName, before, fault.ErrUnsupported)
+	}
+	if d.backing, err = open(h.backingName, h.backingFormat); err != nil {
+		return nil, fmt.Errorf("backing file %w", err)
+	}
+	return d, nil
+}
+
+// Size is the length of the disk in bytes.
+func (d *Disk) Size() int64 { return d.size }
+
+// Close closes the backing file.
+func (d *Disk) Close() error {
+	if d.backing == nil {
+		return nil
+	}
+	return d.backing.Close()
+}
+
+// ReadAt has the meaning of image.Disk.
+func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, fs.ErrInvalid
+	}
+	for n < len(p) && off+int64(n) < d.size {
+		at := off + int64(n)
+		r, err := d.run(at)
+		if err != nil {
+			return n, err
+		}
+		piece := p[n:min(int64(len(p)), int64(n)+r.n, d.size-off)]
+		switch r.kind {
+		case zeros:
+			clear(piece)
+		case plain:
+			err = readFull(d.ra, piece, r.host)
+		case packed:
+			err = d.readPacked(piece, at, r.entry)
+		case absent:
+			err = d.readBacking(piece, at)
+		}
+		if err != nil {
+			return n, err
+		}
+		n += len(piece)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// readBacking reads what the overlay does not hold. Behind the end of a shorter
+// backing file there are zeros.
+func (d *Disk) readBacking(p []byte, off int64) error {
+	if d.backing == nil || off >= d.backing.Size() {
+		clear(p)
+		return nil
+	}
+	below := p[:min(int64(len(p)), d.backing.Size()-off)]
+	clear(p[len(below):])
+	if err := readFull(d.backing, below, off); err != nil {
+		return d.below(err)
+	}
+	return nil
+}
+
+func (d *Disk) below(err error) error {
+	return fmt.Errorf("backing file %q: %w", d.h.backingName, err)
+}
+
+// NextData has the meaning of image.Disk: data is what any layer of the chain
+// holds and no layer above it declares zero.
+func (d *Disk) NextData(off int64) (start, end int64, err error) {
+	if off < 0 {
+		return 0, 0, fs.ErrInvalid
+	}
+	start = -1
+	look := ahead{d: d}
+	for off < d.size {
+		data, until, err := look.at(off)
+		if err != nil {
+			return 0, 0, err
+		}
+		if data && start < 0 {
+			start = off
+		}
+		if start >= 0 && (!data || off-start >= maxRun) {
+			return start, off, nil
+		}
+		off = until
+	}
+	if start < 0 {
+		return 0, 0, io.EOF
+	}
+	return start, d.size, nil
+}
+
+// ahead answers where data is for rising offsets, and asks the backing file once
+// for each of its extents.
+type ahead struct {
+	d          *Disk
+	asked      bool
+	start, end int64 // the extent of the backing file last found
+}
+
+// at says whether data is at off, and up to where that holds.
+func (a *ahead) at(off int64) (data bool, until int64, err error) {
+	r, err := a.d.run(off)
+	if err != nil {
+		return false, 0, err
+	}
+	until = min(off+r.n, a.d.size)
+	if r.kind != absent || a.d.backing == nil {
+		return r.kind == plain || r.kind == packed, until, nil
+	}
+	if !a.asked || off >= a.end {
+		a.asked = true
+		a.start, a.end, err = a.d.backing.NextData(min(off, a.d.backing.Size()))
+		if errors.Is(err, io.EOF) {
+			a.start, a.end = a.d.size, a.d.size
+		} else if err != nil {
+			return false, 0, a.d.below(err)
+		}
+	}
+	if off < a.start {
+		return false, min(until, a.start), nil
+	}
+	return true, min(until, a.end), nil
+}
