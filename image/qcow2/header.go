@@ -78,6 +78,9 @@ func readHeader(ra io.ReaderAt, fileSize int64) (*header, error) {
 		return nil, fmt.Errorf("%w: no qcow2 header", fault.ErrDamaged)
 	}
 	h := decodeHeader(b)
+	if h.version >= 3 && fileSize < headerV3 {
+		return nil, fmt.Errorf("header: %w: %d bytes", fault.ErrTruncated, fileSize)
+	}
 	if err := h.check(fileSize); err != nil {
 		return nil, err
 	}
