@@ -1,0 +1,317 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"holdfast/repo/pack"
+)
+
+// A Sum is a SHA-256 digest, in JSON 64 lower-case hexadecimal digits.
+type Sum [sha256.Size]byte
+
+// String returns the digest in hexadecimal digits.
+func (s Sum) String() string { return hex.EncodeToString(s[:]) }
+
+// MarshalText writes the digest as String does.
+func (s Sum) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, s[:]), nil }
+
+// UnmarshalText reads what MarshalText wrote, and nothing else.
+func (s *Sum) UnmarshalText(p []byte) error {
+	var v Sum
+	if len(p) != 2*len(v) || bytes.ContainsAny(p, "ABCDEF") {
+		return fmt.Errorf("%w: %q is not a digest", ErrFormat, p)
+	}
+	if _, err := hex.Decode(v[:], p); err != nil {
+		return fmt.Errorf("%w: %q is not a digest", ErrFormat, p)
+	}
+	*s = v
+	return nil
+}
+
+// A Body is what a segment says. Fields that a later version adds are not read.
+type Body struct {
+	Time    time.Time  `json:"time"`  // UTC, the writer's clock
+	Epoch   uint64     `json:"epoch"` // of the writer; never falls from one segment to the next
+	Actor   string     `json:"actor"` // who asked for it
+	Records RecordList `json:"records"`
+}
+
+// A Record is an *Init, *Point, *Packs, *Void, or an *Unknown.
+type Record interface {
+	recordType() string
+	check() error
+}
+
+// Init is the first record of a ledger.
+type Init struct {
+	Repository string `json:"repository"` // the repository's id
+	Signer     string `json:"signer"`     // fingerprint of the key that signs from this epoch on
+}
+
+// Point records a restore point. It is valid once its manifest is there and has
+// the digest named here.
+type Point struct {
+	ID       string `json:"point"`
+	Sequence uint64 `json:"sequence"`         // of the machine, from 1, ascending
+	Machine  string `json:"machine"`          // the machine's id
+	Job      string `json:"job"`              // or "manual"
+	Slot     string `json:"slot,omitempty"`   // of the schedule; empty for an extra
+	Parent   string `json:"parent,omitempty"` // empty for a full
+	Full     bool   `json:"full"`
+	Run      string `json:"run"`
+	Manifest Sum    `json:"manifest"` // of the manifest's file
+}
+
+// Packs records packs that became durable since the segment before.
+type Packs struct {
+	Packs []Pack `json:"packs"`
+}
+
+// A Pack is one pack of Packs. It has the same JSON in a run's record.
+type Pack struct {
+	Name   pack.Name
+	Kind   pack.Kind
+	Bytes  int64 // length of the file
+	SHA256 Sum   // of the file
+}
+
+// Void says that a point never got its manifest.
+type Void struct {
+	Point   string `json:"point"`
+	Segment uint64 `json:"segment"` // of the point's record
+}
+
+// Unknown is a record of a type that this version does not know. It is carried
+// along and means nothing.
+type Unknown struct {
+	Type string
+	JSON json.RawMessage // the whole object
+}
+
+func (*Init) recordType() string      { return "init" }
+func (*Point) recordType() string     { return "point" }
+func (*Packs) recordType() string     { return "packs" }
+func (*Void) recordType() string      { return "void" }
+func (u *Unknown) recordType() string { return u.Type }
+
+// maxRecords is the most records in a segment; more would let a small body take
+// much memory.
+const maxRecords = 1 << 16
+
+// A RecordList is the records of a segment. In JSON each is an object with its
+// type in "type", first.
+type RecordList []Record
+
+// MarshalJSON writes the list. An Unknown is written as it was read.
+func (l RecordList) MarshalJSON() ([]byte, error) {
+	out := []byte{'['}
+	for i, r := range l {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if u, ok := r.(*Unknown); ok {
+			out = append(out, u.JSON...)
+			continue
+		}
+		fields, err := json.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		out = fmt.Appendf(out, `{"type":%q,`, r.recordType())
+		out = append(out, fields[1:]...)
+	}
+	return append(out, ']'), nil
+}
+
+// UnmarshalJSON reads the list, one record after the other, so that what it
+// takes stays in proportion to p.
+func (l *RecordList) UnmarshalJSON(p []byte) error {
+	d := json.NewDecoder(bytes.NewReader(p))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return errors.New("records are not a list")
+	}
+	*l = nil
+	for d.More() {
+		if len(*l) == maxRecords {
+			return fmt.Errorf("more than %d records", maxRecords)
+		}
+		var object json.RawMessage
+		if err := d.Decode(&object); err != nil {
+			return err
+		}
+		r, err := parseRecord(object)
+		if err != nil {
+			return fmt.Errorf("record %d: %w", len(*l), err)
+		}
+		*l = append(*l, r)
+	}
+	return nil
+}
+
+// parseRecord reads one record, whose JSON it may keep.
+func parseRecord(object json.RawMessage) (Record, error) {
+	var head struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(object, &head); err != nil {
+		return nil, err
+	}
+	var r Record
+	switch head.Type {
+	case "":
+		return nil, errors.New("has no type")
+	case "init":
+		r = new(Init)
+	case "point":
+		r = new(Point)
+	case "packs":
+		r = new(Packs)
+	case "void":
+		r = new(Void)
+	default:
+		return &Unknown{Type: head.Type, JSON: object}, nil
+	}
+	if err := json.Unmarshal(object, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", head.Type, err)
+	}
+	return r, nil
+}
+
+// Packs gives the packs of a segment in its order.
+func (b *Body) Packs() iter.Seq[Pack] {
+	return func(yield func(Pack) bool) {
+		for _, r := range b.Records {
+			if r, ok := r.(*Packs); ok {
+				for _, p := range r.Packs {
+					if !yield(p) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// check refuses a body that no writer makes.
+func (b *Body) check() error {
+	if b.Time.IsZero() {
+		return fmt.Errorf("%w: no time", ErrFormat)
+	}
+	for i, r := range b.Records {
+		if err := r.check(); err != nil {
+			return fmt.Errorf("%w: record %d, %s: %w", ErrFormat, i, r.recordType(), err)
+		}
+	}
+	return nil
+}
+
+func (r *Init) check() error {
+	if b, err := hex.DecodeString(r.Repository); err != nil || len(b) != 16 || strings.ToLower(r.Repository) != r.Repository {
+		return fmt.Errorf("repository id %q", r.Repository)
+	}
+	if r.Signer == "" {
+		return errors.New("no signer")
+	}
+	return nil
+}
+
+func (r *Point) check() error {
+	switch {
+	case !isID(r.ID):
+		return fmt.Errorf("point id %q", r.ID)
+	case !isID(r.Run):
+		return fmt.Errorf("point %s: run id %q", r.ID, r.Run)
+	case r.Parent != "" && !isID(r.Parent):
+		return fmt.Errorf("point %s: parent id %q", r.ID, r.Parent)
+	case r.Full != (r.Parent == ""):
+		return fmt.Errorf("point %s: full is %t with parent %q", r.ID, r.Full, r.Parent)
+	case r.Sequence == 0:
+		return fmt.Errorf("point %s: no sequence number", r.ID)
+	case r.Machine == "":
+		return fmt.Errorf("point %s: no machine", r.ID)
+	}
+	return nil
+}
+
+func (r *Packs) check() error {
+	for i := range r.Packs {
+		if err := r.Packs[i].check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Void) check() error {
+	if !isID(r.Point) || r.Segment == 0 {
+		return fmt.Errorf("point id %q of segment %d", r.Point, r.Segment)
+	}
+	return nil
+}
+
+func (u *Unknown) check() error {
+	if r, err := parseRecord(u.JSON); err != nil || r.recordType() != u.Type {
+		return fmt.Errorf("is not an object of that type")
+	}
+	return nil
+}
+
+// idDigits is the length of a point's or a run's id.
+const idDigits = 20
+
+// isID reports whether s is the id of a point or a run: 20 characters of
+// lower-case RFC 4648 base32.
+func isID(s string) bool {
+	return len(s) == idDigits && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
+}
+
+// packLine is a Pack in JSON.
+type packLine struct {
+	Name   string `json:"name"`
+	Kind   string `json:"kind"` // data or meta
+	Bytes  int64  `json:"bytes"`
+	SHA256 Sum    `json:"sha256"`
+}
+
+func (p *Pack) check() error {
+	if p.Kind != pack.Data && p.Kind != pack.Meta || p.Bytes <= 0 {
+		return fmt.Errorf("pack %s of %v, %d bytes", p.Name, p.Kind, p.Bytes)
+	}
+	return nil
+}
+
+// MarshalJSON writes the pack as FORMAT.md says.
+func (p Pack) MarshalJSON() ([]byte, error) {
+	return json.Marshal(packLine{Name: p.Name.String(), Kind: p.Kind.String(), Bytes: p.Bytes, SHA256: p.SHA256})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote, and more fields.
+func (p *Pack) UnmarshalJSON(text []byte) error {
+	var l packLine
+	if err := json.Unmarshal(text, &l); err != nil {
+		return err
+	}
+	v := Pack{Bytes: l.Bytes, SHA256: l.SHA256}
+	for _, k := range []pack.Kind{pack.Data, pack.Meta} {
+		if l.Kind == k.String() {
+			v.Kind = k
+		}
+	}
+	var err error
+	if v.Name, err = pack.ParseName(l.Name); err != nil {
+		return err
+	}
+	if err := v.check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	*p = v
+	return nil
+}

@@ -1,0 +1,209 @@
+package ledger
+
+import (
+	"fmt"
+	"iter"
+
+	"holdfast/repo/seal"
+)
+
+// A PointState is a point as the ledger has it.
+type PointState struct {
+	Point
+	Segment uint64 // that recorded it
+	Epoch   uint64 // of its writer
+	Void    bool   // a later segment says that it never got its manifest
+	Signed  bool   // the segment's signer is known; if not, its signature was not checked
+}
+
+// A State is what all segments up to a head say together: a pure function of
+// their bytes. It holds points and no packs, of which there may be millions;
+// those are had from each segment as it is read. Not safe for concurrent use
+// while segments are added.
+type State struct {
+	head       Head
+	repository string
+	epoch      uint64
+	signers    []seal.Public
+
+	points   []PointState
+	byID     map[string]int   // index into points
+	machines map[string][]int // each machine's points
+	packs    int64
+	packSize int64
+}
+
+// NewState returns the state of an empty ledger. A segment's signature is checked
+// with the signer of the highest epoch up to its own; if none is given for that,
+// it is not checked, and the segment's points say so.
+func NewState(signers []seal.Public) *State {
+	return &State{signers: signers, byID: map[string]int{}, machines: map[string][]int{}}
+}
+
+// Verify reads a whole ledger, segment by segment from the first. known is a
+// head that the caller remembers, or zero: a ledger that does not reach it, or
+// has another segment in its place, gives ErrChain, as do segments that do not
+// follow each other. An error of segments itself is returned as it is.
+func Verify(segments iter.Seq2[[]byte, error], signers []seal.Public, known Head) (*State, error) {
+	s := NewState(signers)
+	for p, err := range segments {
+		if err != nil {
+			return nil, err
+		}
+		seg, err := ParseSegment(p)
+		if err != nil {
+			return nil, fmt.Errorf("after ledger segment %d: %w", s.head.Number, err)
+		}
+		if err := s.Add(seg); err != nil {
+			return nil, err
+		}
+		if seg.Number == known.Number && seg.Sum != known.Sum {
+			return nil, fmt.Errorf("%w: segment %d is not the one that was here before", ErrChain, seg.Number)
+		}
+	}
+	if s.head.Number < known.Number {
+		return nil, fmt.Errorf("%w: it ends at segment %d, but had %d", ErrChain, s.head.Number, known.Number)
+	}
+	return s, nil
+}
+
+// Add folds in the next segment. Errors name it: ErrChain if it does not follow
+// the last one, ErrSignature if its signer is another than the one for its
+// epoch, ErrFormat if its records contradict those before. A state is of no use
+// after an error.
+func (s *State) Add(seg *Segment) error {
+	if err := s.follows(seg); err != nil {
+		return err
+	}
+	signer, signed := s.Signer(seg.Epoch)
+	if signed && !seg.SignedBy(signer) {
+		return fmt.Errorf("%w: segment %d, epoch %d", ErrSignature, seg.Number, seg.Epoch)
+	}
+	for i, r := range seg.Records {
+		var err error
+		switch r := r.(type) {
+		case *Init:
+			err = s.addInit(seg, i, r)
+		case *Point:
+			err = s.addPoint(seg, r, signed)
+		case *Packs:
+			for i := range r.Packs {
+				s.packs++
+				s.packSize += r.Packs[i].Bytes
+			}
+		case *Void:
+			err = s.addVoid(seg, r)
+		}
+		if err != nil {
+			return fmt.Errorf("ledger segment %d: %w", seg.Number, err)
+		}
+	}
+	if s.repository == "" {
+		return fmt.Errorf("%w: segment %d does not begin the ledger", ErrFormat, seg.Number)
+	}
+	s.head, s.epoch = seg.Head, seg.Epoch
+	return nil
+}
+
+// follows checks number, digest and epoch against the last segment.
+func (s *State) follows(seg *Segment) error {
+	switch {
+	case seg.Number != s.head.Number+1:
+		return fmt.Errorf("%w: segment %d stands where %d belongs", ErrChain, seg.Number, s.head.Number+1)
+	case seg.Prev != s.head.Sum:
+		return fmt.Errorf("%w: segment %d was written after another segment %d", ErrChain, seg.Number, s.head.Number)
+	case seg.Epoch < s.epoch:
+		return fmt.Errorf("%w: segment %d is of epoch %d, after epoch %d", ErrChain, seg.Number, seg.Epoch, s.epoch)
+	}
+	return nil
+}
+
+func (s *State) addInit(seg *Segment, i int, r *Init) error {
+	if seg.Number != 1 || i != 0 {
+		return fmt.Errorf("%w: a second beginning", ErrFormat)
+	}
+	if signer, ok := s.Signer(seg.Epoch); ok && signer.Fingerprint() != r.Signer {
+		return fmt.Errorf("%w: it names the signer %s, not %s", ErrSignature, r.Signer, signer.Fingerprint())
+	}
+	s.repository = r.Repository
+	return nil
+}
+
+func (s *State) addPoint(seg *Segment, r *Point, signed bool) error {
+	if _, there := s.byID[r.ID]; there {
+		return fmt.Errorf("%w: point %s a second time", ErrFormat, r.ID)
+	}
+	if last := s.LastSequence(r.Machine); r.Sequence <= last {
+		return fmt.Errorf("%w: point %s has number %d, after %d", ErrFormat, r.ID, r.Sequence, last)
+	}
+	s.byID[r.ID] = len(s.points)
+	s.machines[r.Machine] = append(s.machines[r.Machine], len(s.points))
+	s.points = append(s.points, PointState{Point: *r, Segment: seg.Number, Epoch: seg.Epoch, Signed: signed})
+	return nil
+}
+
+func (s *State) addVoid(seg *Segment, r *Void) error {
+	i, there := s.byID[r.Point]
+	if !there || s.points[i].Segment != r.Segment || r.Segment == seg.Number || s.points[i].Void {
+		return fmt.Errorf("%w: point %s of segment %d can't become void", ErrFormat, r.Point, r.Segment)
+	}
+	s.points[i].Void = true
+	return nil
+}
+
+// Head returns the last segment's number and digest.
+func (s *State) Head() Head { return s.head }
+
+// Repository returns the repository's id, empty before the first segment.
+func (s *State) Repository() string { return s.repository }
+
+// Epoch returns the newest epoch.
+func (s *State) Epoch() uint64 { return s.epoch }
+
+// Signer returns the key that signs segments of an epoch, if it was given.
+func (s *State) Signer(epoch uint64) (signer seal.Public, ok bool) {
+	for _, p := range s.signers {
+		if e := uint64(p.Epoch); e <= epoch && (!ok || e > uint64(signer.Epoch)) {
+			signer, ok = p, true
+		}
+	}
+	return signer, ok
+}
+
+// Points returns all points, void ones too, in the order of the ledger. The
+// caller must not change them.
+func (s *State) Points() []PointState { return s.points }
+
+// Point returns the point with an id.
+func (s *State) Point(id string) (PointState, bool) {
+	i, ok := s.byID[id]
+	if !ok {
+		return PointState{}, false
+	}
+	return s.points[i], true
+}
+
+// LastSequence returns the highest sequence number that a machine's points had,
+// void ones included: none is given out twice. 0 if it has no points.
+func (s *State) LastSequence(machine string) uint64 {
+	of := s.machines[machine]
+	if len(of) == 0 {
+		return 0
+	}
+	return s.points[of[len(of)-1]].Sequence
+}
+
+// LastSlot returns the schedule slot that was last filled by a job for a
+// machine, by a point that is not void; empty if none was.
+func (s *State) LastSlot(machine, job string) string {
+	of := s.machines[machine]
+	for i := len(of) - 1; i >= 0; i-- {
+		if p := &s.points[of[i]]; p.Job == job && p.Slot != "" && !p.Void {
+			return p.Slot
+		}
+	}
+	return ""
+}
+
+// Packs returns how many packs the ledger has recorded, and their bytes.
+func (s *State) Packs() (packs, bytes int64) { return s.packs, s.packSize }
