@@ -73,7 +73,7 @@ func TestHealAnyBlocksOfStripe(t *testing.T) {
 		for _, size := range []int{500, 5 << 10, 100 << 10, 399 << 10, 401 << 10, 1 << 20} {
 			p := makePack(t, r, parity, size)
 			l := p.layout(t)
-			for range 3 {
+			for range 2 {
 				damaged := bytes.Clone(p.file)
 				hit := 0
 				for col := range l.Stripes {
@@ -107,7 +107,7 @@ func TestHealContiguous(t *testing.T) {
 			p := makePack(t, r, c.parity, c.size)
 			l := p.layout(t)
 			run := l.Parity * l.Stripes
-			step := 1 + l.fileBlocks()/30
+			step := 1 + l.fileBlocks()/20
 			for at := 1 - run; at < l.fileBlocks(); at += 1 + r.IntN(step) {
 				from, to := max(0, at), min(at+run, l.fileBlocks())
 				if r.IntN(2) == 0 {
@@ -167,7 +167,7 @@ func TestHealEveryByte(t *testing.T) {
 func TestHealBeyond(t *testing.T) {
 	r := newRand(t, 7)
 	lost := 0
-	for n := range 60 {
+	for n := range 40 {
 		parity := []int{0, 1, 3}[n%3]
 		p := makePack(t, r, parity, 1+r.IntN(900<<10))
 		l := p.layout(t)

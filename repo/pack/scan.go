@@ -82,8 +82,8 @@ func (w *window) at(pos int64, want, more int) []byte {
 // stands, or the size.
 func (w *window) search(pos int64) int64 {
 	for pos < w.size {
-		p := w.at(pos, MaxHeaderBytes, searchBytes)
-		p = w.buf[pos-w.off:]
+		w.at(pos, MaxHeaderBytes, searchBytes)
+		p := w.buf[pos-w.off:]
 		i := bytes.Index(p, []byte(recordMagic))
 		if i < 0 {
 			// A magic may lie across the window's end.
