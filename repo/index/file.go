@@ -20,6 +20,7 @@ var (
 	errFences  = errors.New("fences are not in order")
 	errOrdinal = errors.New("entry names a pack the file does not have")
 	errOrder   = errors.New("entries are not in order")
+	errNames   = errors.New("names of packs are not in order")
 )
 
 // file is an open index file. It is immutable; look-ups in it may run at once.

@@ -167,8 +167,8 @@ func (m *model) check(tb testing.TB, x *Index, ids []chunk.ID, packs []pack.Name
 		tb.Fatalf("covers %d, want %d", got, m.head)
 	}
 	for _, id := range ids {
-		if d := gocmp.Diff(m.lookup(id), lookup(tb, x, id)); d != "" {
-			tb.Fatalf("lookup %s (-want +got):\n%s", id.Short(), d)
+		if want, got := m.lookup(id), lookup(tb, x, id); !slices.Equal(want, got) {
+			tb.Fatalf("lookup %s (-want +got):\n%s", id.Short(), gocmp.Diff(want, got))
 		}
 	}
 	for _, name := range packs {
@@ -184,7 +184,7 @@ func (m *model) check(tb testing.TB, x *Index, ids []chunk.ID, packs []pack.Name
 		got = append(got, e)
 		return nil
 	}))
-	if d := gocmp.Diff(m.walk(), got); d != "" {
-		tb.Fatalf("walk (-want +got):\n%s", d)
+	if want := m.walk(); !slices.Equal(want, got) {
+		tb.Fatalf("walk (-want +got):\n%s", gocmp.Diff(want, got))
 	}
 }

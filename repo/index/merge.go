@@ -32,7 +32,9 @@ type fileSource struct {
 	b       *block
 	row     int
 	nth     uint64 // of all names, then of all entries
-	last    entry
+	// What came before, for a file that is not in order must not be merged.
+	lastName pack.Name
+	last     entry
 }
 
 func newFileSource(f *file, v *view) *fileSource {
@@ -51,6 +53,10 @@ func (s *fileSource) nextName() (name pack.Name, ord uint32, live bool, err erro
 		return name, 0, false, err
 	}
 	name = s.b.name(s.row)
+	if s.nth > 0 && slices.Compare(s.lastName[:], name[:]) >= 0 {
+		return name, 0, false, s.damage(s.names.at-1, errNames)
+	}
+	s.lastName = name
 	ord = uint32(s.nth)
 	s.row++
 	s.nth++
