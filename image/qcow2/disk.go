@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	// What one open file keeps: pages of tables and unpacked clusters.
+	// What one open file keeps: pages of tables, and unpacked clusters, at least
+	// two. Little, because a chain has up to 64 files.
 	pageBytes      = 16 << 10
-	cachedPages    = 128
-	cachedUnpacked = 8 << 20
+	cachedPages    = 64
+	cachedUnpacked = 2 << 20
 
 	// maxRun cuts an extent of NextData. In a chain, each call on an overlay may
 	// look this far ahead in the backing file, so it is small.
@@ -59,7 +60,7 @@ func Open(ra io.ReaderAt, fileSize int64, open func(name, format string) (Backin
 		h:        h,
 		size:     int64(h.size),
 		pages:    lru.New[int64, []byte](cachedPages),
-		unpacked: lru.New[uint64, []byte](int(cachedUnpacked >> h.clusterBits)),
+		unpacked: lru.New[uint64, []byte](max(2, cachedUnpacked>>h.clusterBits)),
 	}
 	if h.backingName == "" {
 		return d, nil

@@ -183,7 +183,7 @@ func TestDamage(t *testing.T) {
 // TestStreamWithoutFooter: the directory is found by its marker, and where there
 // is none the grains are listed.
 func TestStreamWithoutFooter(t *testing.T) {
-	want := disktest.Pattern(70<<20, 24)
+	want := disktest.Pattern(34<<20, 24)
 	st := stream1(t, want, 2)
 	footer, err := readHeader(bytes.NewReader(st), int64(len(st))-2*sectorSize)
 	if err != nil {
@@ -208,7 +208,7 @@ func TestFlippedBytes(t *testing.T) {
 	content := disktest.Pattern(1<<20, 25)
 	r := rand.New(rand.NewPCG(3, 3))
 	for _, good := range [][]byte{makeSparse(content).bytes, stream1(t, content, 1)} {
-		for range 300 {
+		for range 100 {
 			b := bytes.Clone(good)
 			for range 1 + r.IntN(8) {
 				b[r.IntN(len(b))] = byte(r.Uint32())

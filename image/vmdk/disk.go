@@ -31,6 +31,7 @@ type Disk struct {
 	sizeBytes  int64
 	parts      []part // in order and without gaps
 	files      []io.Closer
+	caches     *caches
 }
 
 // part is one extent as it lies in the disk. A nil src reads as zeros.
@@ -77,7 +78,7 @@ func Open(ra io.ReaderAt, size int64, open func(name string) (Extent, error)) (*
 
 // openMonolithic opens a sparse extent that is a whole disk.
 func openMonolithic(ra io.ReaderAt, size int64) (*Disk, error) {
-	sp, err := openSparse(ra, size)
+	sp, err := openSparse(ra, size, newCaches())
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func openDescriptor(ra io.ReaderAt, size int64, open func(name string) (Extent, 
 	if len(desc.extents) == 0 {
 		return nil, fmt.Errorf("%w: the descriptor has no extents", fault.ErrDamaged)
 	}
-	d := &Disk{createType: desc.createType}
+	d := &Disk{createType: desc.createType, caches: newCaches()}
 	for _, line := range desc.extents {
 		if err := d.add(line, open); err != nil {
 			return nil, errors.Join(err, d.Close())
@@ -149,7 +150,7 @@ func (d *Disk) add(line extentLine, open func(name string) (Extent, error)) erro
 			return fmt.Errorf("extent %w", err)
 		}
 		d.files = append(d.files, f)
-		if p.src, err = line.view(f); err != nil {
+		if p.src, err = line.view(f, d.caches); err != nil {
 			return fmt.Errorf("extent %q: %w", line.file, err)
 		}
 	default:

@@ -28,7 +28,7 @@ const (
 	// directoryAtEnd in the header sends the reader to the footer.
 	directoryAtEnd = ^uint64(0)
 
-	minGrainSectors, maxGrainSectors = 8, 8192
+	minGrainSectors, maxGrainSectors = 8, 2048
 )
 
 // Bits of header.flags.

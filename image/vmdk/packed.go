@@ -20,7 +20,7 @@ func (s *sparse) readPacked(p []byte, g, in int64, sector uint32) error {
 	if int64(len(p)) == s.grainBytes {
 		return s.unpack(p, g, sector)
 	}
-	b, err := s.unpacked.Get(g, func() ([]byte, error) {
+	b, err := s.unpacked.Get(place{s, g}, func() ([]byte, error) {
 		b := make([]byte, s.grainBytes)
 		return b, s.unpack(b, g, sector)
 	})

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// What one open extent keeps: directory pages, grain tables (each speaks of
-	// 32 MiB of disk with the usual grain) and unpacked grains.
+	// What one open disk keeps, of all its extents: directory pages, grain tables
+	// (each speaks of 32 MiB with the usual grain) and unpacked grains.
 	pageBytes      = 16 << 10
-	cachedPages    = 32
+	cachedPages    = 64
 	cachedTables   = 256
-	cachedUnpacked = 4 << 20
+	cachedUnpacked = 16
 
 	// maxRunGrains cuts an extent of NextData, 1 GiB with the usual grain, so
 	// that no call reads the tables of a whole disk.
@@ -45,13 +45,33 @@ type sparse struct {
 	dirs       []int64  // where directories lie, the one to prefer first
 	listed     []placed // instead of directories, from scan
 
-	pages    *lru.Cache[int64, []byte]
-	tables   *lru.Cache[int64, *table]
-	unpacked *lru.Cache[int64, []byte]
+	*caches
+}
+
+// caches is what the extents of a disk share, so that memory does not follow
+// their number: a disk of some TiB may have thousands.
+type caches struct {
+	pages    *lru.Cache[place, []byte]
+	tables   *lru.Cache[place, *table]
+	unpacked *lru.Cache[place, []byte]
 	inflate  sync.Pool // of *inflater
 }
 
-func openSparse(ra io.ReaderAt, size int64) (*sparse, error) {
+// place names what is kept: a byte, a sector, a grain of an extent.
+type place struct {
+	s  *sparse
+	at int64
+}
+
+func newCaches() *caches {
+	return &caches{
+		pages:    lru.New[place, []byte](cachedPages),
+		tables:   lru.New[place, *table](cachedTables),
+		unpacked: lru.New[place, []byte](cachedUnpacked),
+	}
+}
+
+func openSparse(ra io.ReaderAt, size int64, c *caches) (*sparse, error) {
 	h, err := readHeader(ra, 0)
 	if err != nil {
 		return nil, err
@@ -62,11 +82,9 @@ func openSparse(ra io.ReaderAt, size int64) (*sparse, error) {
 		h:          h,
 		sizeBytes:  int64(h.capacity) * sectorSize,
 		grainBytes: int64(h.grainSectors) * sectorSize,
-		pages:      lru.New[int64, []byte](cachedPages),
-		tables:     lru.New[int64, *table](cachedTables),
+		caches:     c,
 	}
 	s.grains = (s.sizeBytes + s.grainBytes - 1) / s.grainBytes
-	s.unpacked = lru.New[int64, []byte](int(max(1, cachedUnpacked/s.grainBytes)))
 	if h.directoryOffset == directoryAtEnd {
 		return s, s.findDirectory()
 	}
@@ -122,7 +140,7 @@ func (s *sparse) table(i int64) (*table, error) {
 		}
 		var t *table
 		if err == nil {
-			t, err = s.tables.Get(at, func() (*table, error) { return s.loadTable(at, i) })
+			t, err = s.tables.Get(place{s, at}, func() (*table, error) { return s.loadTable(at, i) })
 		}
 		if err == nil {
 			return t, nil
@@ -176,7 +194,7 @@ func (s *sparse) tableSector(dir, i int64) (int64, error) {
 // directoryPage returns what the file holds from byte off to the end of a page.
 func (s *sparse) directoryPage(off int64) ([]byte, error) {
 	start := off / pageBytes * pageBytes
-	page, err := s.pages.Get(start, func() ([]byte, error) {
+	page, err := s.pages.Get(place{s, start}, func() ([]byte, error) {
 		b := make([]byte, min(pageBytes, s.fileBytes-start))
 		return b, readFull(s.ra, b, start)
 	})

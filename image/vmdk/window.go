@@ -8,10 +8,10 @@ import (
 )
 
 // view shows the part of f that the line speaks of.
-func (line extentLine) view(f Extent) (blocks, error) {
+func (line extentLine) view(f Extent, c *caches) (blocks, error) {
 	sizeBytes := line.sectors * sectorSize
 	if line.kind == "SPARSE" {
-		sp, err := openSparse(f, f.Size())
+		sp, err := openSparse(f, f.Size(), c)
 		if err != nil {
 			return nil, err
 		}
