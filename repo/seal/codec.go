@@ -9,7 +9,7 @@ type Codec uint8
 const (
 	Raw  Codec = 0 // as they are
 	S2   Codec = 1 // one S2 block
-	Zstd Codec = 2 // one or more Zstandard frames
+	Zstd Codec = 2 // a Zstandard frame
 	Zero Codec = 3 // a frame of zeros; nothing is stored
 )
 
@@ -36,11 +36,11 @@ func (c Codec) String() string {
 type Compression string
 
 const (
-	Auto     Compression = "auto"  // fast zstd where it pays, raw where it doesn't
+	Auto     Compression = "auto"  // fast zstd; raw where that saves less than 3 %
 	None     Compression = "none"  // raw
-	FastS2   Compression = "s2"    // S2: about three times as fast, stores about a quarter more
-	FastZstd Compression = "zstd"  // fast zstd on every frame
-	Dense    Compression = "dense" // slower zstd: a few percent smaller
+	FastS2   Compression = "s2"    // S2, for any gain: three times as fast, stores a fifth more
+	FastZstd Compression = "zstd"  // fast zstd, for any gain
+	Dense    Compression = "dense" // zstd at two thirds of the speed, 4 % smaller
 )
 
 // ParseCompression reads a setting. The empty text means Auto.

@@ -96,5 +96,10 @@ func (d *Decoder) decodeZstd(out, stored []byte) (int, error) {
 	}
 	defer d.zstd.Put(z)
 	got, err := z.DecodeAll(stored, out)
-	return len(got), err
+	if len(got) > cap(out) {
+		return len(got), err
+	}
+	// The decoder appends, so got lies where out does unless it outgrew it on the
+	// way; to copy then costs nothing and assumes nothing.
+	return copy(out[:len(got)], got), err
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"filippo.io/age"
 )
@@ -29,11 +32,17 @@ const (
 // File is a key file: the master key, wrapped. It holds no secret in clear.
 type File struct {
 	Kind      Kind
-	Label     string    // for people
+	Label     string    // for people; at most maxLabelBytes of UTF-8, no control characters
 	Created   time.Time // kept to the second, in UTC
 	Recipient string    // "age1…", empty for a passphrase
 	Wrapped   []byte    // an age v1 file
 }
+
+const maxLabelBytes = 256
+
+// errRecipient does not quote the text: people take the secret half for the
+// public one.
+var errRecipient = errors.New(`not an age recipient ("age1…", X25519)`)
 
 // fileLine gives a File's fields their names and order. Check is added and cut
 // around it.
@@ -68,7 +77,7 @@ func WrapPassphrase(m Master, pass []byte, workFactor int) (File, error) {
 func WrapRecipient(m Master, recipient string) (File, error) {
 	r, err := age.ParseX25519Recipient(recipient)
 	if err != nil {
-		return File{}, fmt.Errorf("wrap master key: %w", err)
+		return File{}, fmt.Errorf("wrap master key: %w", errRecipient)
 	}
 	return wrap(m, Recipient, r.String(), r)
 }
@@ -123,12 +132,14 @@ func (f File) check() error {
 		return fmt.Errorf("%w: kind %q", ErrFormat, f.Kind)
 	case f.Kind == Passphrase && f.Recipient != "":
 		return fmt.Errorf("%w: a passphrase with a recipient", ErrFormat)
+	case len(f.Label) > maxLabelBytes || !utf8.ValidString(f.Label) || strings.ContainsFunc(f.Label, unicode.IsControl):
+		return fmt.Errorf("%w: label is too long or not printable", ErrFormat)
 	case len(f.Wrapped) == 0:
 		return fmt.Errorf("%w: no wrapped key", ErrFormat)
 	}
 	if f.Kind == Recipient {
 		if _, err := age.ParseX25519Recipient(f.Recipient); err != nil {
-			return fmt.Errorf("%w: recipient: %w", ErrFormat, err)
+			return fmt.Errorf("%w: %w", ErrFormat, errRecipient)
 		}
 	}
 	return nil
