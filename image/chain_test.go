@@ -65,8 +65,11 @@ func TestChains(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if holes := disktest.Same(t, open(t, top, image.Options{}), want); holes == 0 {
-				t.Fatal("no holes were found")
+			// Some clusters that read as zeros are held: QEMU copied around what
+			// was written.
+			holes, least := disktest.Same(t, open(t, top, image.Options{}), want), disktest.Holes(want, 64<<10)-512<<10
+			if holes < least || least <= 0 {
+				t.Fatalf("%d bytes of holes, want at least %d, which is more than 0", holes, least)
 			}
 		})
 	}
