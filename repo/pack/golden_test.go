@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/hex"
 	"flag"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"holdfast/repo/chunk"
+	"holdfast/repo/seal"
 )
 
 var update = flag.Bool("update", false, "write the golden files again")
@@ -41,7 +43,15 @@ func goldenPack(tb testing.TB) []byte {
 		tb.Fatal(err)
 	}
 	cases := recordCases()
-	recs := [][]byte{cases["chunk"], cases["sealed"], cases["patch"], cases["node"], cases["leaf"], nodeRecord(rand.New(rand.NewPCG(40, 0)), 255)}
+	var a Assembler
+	a.Begin(nil, 1)
+	a.Kind, a.ID, a.LogicalBytes = Node, chunk.ID{99}, nodeFixed+255*chunk.IDBytes
+	payload := make([]byte, a.LogicalBytes)
+	for i := range payload {
+		payload[i] = byte(i*i>>3 + i)
+	}
+	a.Add(append(a.Bytes(), payload...), chunk.Digest{99}, seal.Raw)
+	recs := [][]byte{cases["chunk"], cases["sealed"], cases["patch"], cases["node"], cases["leaf"], finish(&a)}
 	for _, rec := range recs {
 		if _, err := b.Add(rec); err != nil {
 			tb.Fatal(err)

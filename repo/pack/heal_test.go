@@ -70,10 +70,10 @@ func spoil(r *rand.Rand, file []byte, block int) {
 func TestHealAnyBlocksOfStripe(t *testing.T) {
 	r := newRand(t, 4)
 	for _, parity := range []int{1, 3, 20} {
-		for _, size := range []int{500, 5 << 10, 100 << 10, 399 << 10, 401 << 10, 1 << 20} {
+		for _, size := range []int{500, 5 << 10, 100 << 10, 399 << 10, 410 << 10, 830 << 10} {
 			p := makePack(t, r, parity, size)
 			l := p.layout(t)
-			for range 2 {
+			for range max(1, 20<<10/size) {
 				damaged := bytes.Clone(p.file)
 				hit := 0
 				for col := range l.Stripes {
@@ -102,12 +102,12 @@ func TestHealAnyBlocksOfStripe(t *testing.T) {
 // overwritten.
 func TestHealContiguous(t *testing.T) {
 	r := newRand(t, 5)
-	for _, c := range []struct{ parity, size int }{{1, 700}, {3, 3 << 10}, {3, 30 << 10}, {1, 850 << 10}, {3, 1030 << 10}, {20, 500 << 10}} {
+	for _, c := range []struct{ parity, size int }{{1, 700}, {3, 3 << 10}, {3, 30 << 10}, {1, 420 << 10}, {3, 830 << 10}, {20, 430 << 10}} {
 		t.Run(fmt.Sprintf("parity=%d/bytes=%d", c.parity, c.size), func(t *testing.T) {
 			p := makePack(t, r, c.parity, c.size)
 			l := p.layout(t)
 			run := l.Parity * l.Stripes
-			step := 1 + l.fileBlocks()/20
+			step := 1 + l.fileBlocks()/8
 			for at := 1 - run; at < l.fileBlocks(); at += 1 + r.IntN(step) {
 				from, to := max(0, at), min(at+run, l.fileBlocks())
 				if r.IntN(2) == 0 {
@@ -169,7 +169,7 @@ func TestHealBeyond(t *testing.T) {
 	lost := 0
 	for n := range 40 {
 		parity := []int{0, 1, 3}[n%3]
-		p := makePack(t, r, parity, 1+r.IntN(900<<10))
+		p := makePack(t, r, parity, 1+r.IntN(600<<10))
 		l := p.layout(t)
 		damaged := bytes.Clone(p.file)
 		for range 1 + r.IntN(1+4*l.Stripes*(parity+1)) {
