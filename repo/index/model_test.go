@@ -44,12 +44,12 @@ func randomEntries(r *rand.Rand, ids []chunk.ID) []pack.Entry {
 }
 
 func TestModel(t *testing.T) {
-	seeds := []uint64{1, 2, 3, rand.Uint64()}
+	seeds := []uint64{1, rand.Uint64()}
 	if *seed != 0 {
 		seeds = []uint64{*seed}
 	}
 	for _, s := range seeds {
-		for _, cacheBytes := range []int64{1, 40 << 10, 1 << 20} {
+		for _, cacheBytes := range []int64{1, 40 << 10, 1 << 20} { // one block, some, all
 			t.Run(fmt.Sprintf("seed=%d,cache=%d", s, cacheBytes), func(t *testing.T) {
 				runModel(t, s, Options{CacheBytes: cacheBytes, flushEntries: 400, floorEntries: 64})
 			})
@@ -65,7 +65,7 @@ func runModel(t *testing.T, seed uint64, opt Options) {
 	reader := read(t, fsys, opt)
 	live, durable, seen := newModel(), newModel(), newModel()
 	most := 0
-	for range 400 {
+	for range 250 {
 		before := x.view.list.number
 		switch op := r.IntN(100); {
 		case op < 60:

@@ -124,6 +124,9 @@ func TestScale(t *testing.T) {
 	size := diskBytes(x)
 	t.Logf("%d TiB, %d chunks in %d packs: filled in %.0f s, %d lists, at most %d files, now %d",
 		tib, tib*chunksPerTiB, tib*chunksPerTiB/chunksPerPack, time.Since(start).Seconds(), lists, files, len(x.Files()))
+	if mib(size)/tib > 32 {
+		t.Errorf("%.2f MiB per TiB on disk, want at most 32", mib(size)/tib)
+	}
 	t.Logf("on disk %.1f MiB, %.2f bytes per chunk, %.2f MiB per TiB; written %.1f times",
 		mib(size), float64(size)/(tib*chunksPerTiB), mib(size)/tib, float64(written)/float64(size))
 	t.Logf("owner after filling: RssAnon %.1f MiB of which block cache at most %.0f", rssAnon(t), mib(defaultCacheBytes))
@@ -181,7 +184,11 @@ func TestScaleReader(t *testing.T) {
 	run("misses all over", func(i uint64) chunk.ID { return scaleID(total + i) }, 0)
 	run("hits in 100 ids", few, 1)
 	run("misses in 100 ids", func(i uint64) chunk.ID { return scaleID(total + i%100) }, 0)
-	t.Logf("scale: RssAnon +%.1f MiB, beyond the cache +%.1f", rssAnon(t)-base, rssAnon(t)-base-mib(opt.CacheBytes))
+	beyond := rssAnon(t) - base - mib(opt.CacheBytes)
+	t.Logf("scale: RssAnon beyond the cache +%.1f MiB", beyond)
+	if beyond > 64 {
+		t.Errorf("RssAnon beyond the cache is %.1f MiB, want at most 64", beyond)
+	}
 
 	debug.FreeOSMemory()
 	for _, f := range x.view.files {
