@@ -17,7 +17,7 @@ var seed = flag.Uint64("seed", 0, "replay the model test with this seed")
 // universe is small, so that ids meet in many packs, and some share their first
 // 8 bytes, so that equal fences occur.
 func universe(r *rand.Rand) (ids []chunk.ID, packs []pack.Name) {
-	for i := range 600 {
+	for i := range 240 {
 		id := testID(r.Uint64())
 		if i%3 > 0 {
 			copy(id[:8], ids[i-i%3][:8])
@@ -65,7 +65,7 @@ func runModel(t *testing.T, seed uint64, opt Options) {
 	reader := read(t, fsys, opt)
 	live, durable, seen := newModel(), newModel(), newModel()
 	most := 0
-	for range 250 {
+	for range 200 {
 		before := x.view.list.number
 		switch op := r.IntN(100); {
 		case op < 60:
