@@ -77,7 +77,7 @@ func (e *Editor) set(ctx context.Context, n int64, id chunk.ID, entry *Entry) er
 	if err := e.start(ctx); err != nil {
 		return err
 	}
-	leaf, err := e.reach(ctx, n, 0, false)
+	leaf, err := e.reach(ctx, n, 0)
 	if err != nil {
 		return err
 	}
@@ -119,13 +119,11 @@ func (e *Editor) clear(ctx context.Context, from, to, end int64) error {
 		for i := len(e.open) - 1; i >= 0 && int(e.open[i].node.Level) < level && e.open[i].first >= n; i-- {
 			e.open = e.open[:i]
 		}
-		node, err := e.reach(ctx, n, level, true)
+		node, err := e.reach(ctx, n, level)
 		if err != nil {
 			return err
 		}
-		if node != nil {
-			node.set(slot(n, level), chunk.Null)
-		}
+		node.set(slot(n, level), chunk.Null)
 		n += span(level)
 	}
 	e.next = to
@@ -187,16 +185,13 @@ func (e *Editor) start(ctx context.Context) error {
 	if len(e.open) > 0 {
 		e.open[len(e.open)-1].set(0, e.root)
 	}
-	e.old.Chunks = min(e.old.Chunks, span(e.levels))
 	e.started = true
 	return nil
 }
 
 // reach closes nodes that chunk n is not below, and those under level, and
-// opens nodes down to the one at level that n is below, which it returns. With
-// stopAtNull it returns nil when n turns out to be below a null child of a
-// higher node.
-func (e *Editor) reach(ctx context.Context, n int64, level int, stopAtNull bool) (*openNode, error) {
+// opens nodes down to the one at level that n is below, which it returns.
+func (e *Editor) reach(ctx context.Context, n int64, level int) (*openNode, error) {
 	for len(e.open) > 0 {
 		top := e.open[len(e.open)-1]
 		if at := int(top.node.Level); at >= level && start(n, at) == top.first {
@@ -215,9 +210,6 @@ func (e *Editor) reach(ctx context.Context, n int64, level int, stopAtNull bool)
 			}
 			at = int(top.node.Level) - 1
 			id = top.node.Children[slot(n, at+1)]
-		}
-		if id.IsNull() && stopAtNull {
-			return nil, nil
 		}
 		node, err := e.load(ctx, id, at, start(n, at))
 		if err != nil {

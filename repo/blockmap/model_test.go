@@ -119,7 +119,7 @@ func (m *model) check(t *testing.T, s *memStore, tree Tree) {
 // a map and with a tree built from nothing.
 func TestModel(t *testing.T) {
 	for _, lay := range []Layout{{Frames: 1}, {Frames: 3, Sealed: true}} {
-		for seed := range uint64(60) {
+		for seed := range uint64(40) {
 			t.Run(fmt.Sprintf("frames=%d/seed=%d", lay.Frames, seed), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				s := newMemStore(lay)

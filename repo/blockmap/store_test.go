@@ -76,6 +76,9 @@ func (s *memStore) put(r record) (chunk.ID, error) {
 		return chunk.Null, err
 	}
 	id := chunk.ID(sha256.Sum256(r.payload))
+	if id == r.base {
+		return id, fmt.Errorf("leaf %s is its own base", id.Short())
+	}
 	if _, ok := s.records[id]; ok {
 		return id, nil // as a repository, which knows its ids
 	}
