@@ -112,6 +112,7 @@ func runModel(t *testing.T, seed uint64, opt Options) {
 	if most < 2 {
 		t.Errorf("at most %d file lived at once: nothing was tested", most)
 	}
+	must(t, x.Flush(live.head+1)) // a Reset may not have reached the disk
 	accounted(t, fsys, x)
 	must(t, x.Close())
 	must(t, reader.Close())
