@@ -1,0 +1,177 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast/repo/blockmap"
+	"holdfast/repo/chunk"
+	"holdfast/repo/ledger"
+)
+
+// maxPacksPerSegment keeps a segment within its limits.
+const maxPacksPerSegment = 50_000
+
+// commit writes the ledger segment and then the manifest. The packs are durable
+// by now.
+func (r *run) commit(roots []chunk.ID) error {
+	o := r.owner
+	o.commit.Lock()
+	defer o.commit.Unlock()
+
+	if err := o.recordPacks(); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	packs, voids, state := slices.Clone(o.unrecorded), o.voids, o.state
+	last := o.lastTime
+	leftovers := append(slices.Clone(o.leftovers[r.machineID]), r.id)
+	o.mu.Unlock()
+
+	m := r.manifest(roots, state, last)
+	id, err := newID(m.Time, o.rand)
+	if err != nil {
+		return err
+	}
+	m.Point = PointID(id)
+	file, err := m.encode(r.store.keys, o.rand)
+	if err != nil {
+		return err
+	}
+	rec := &ledger.Point{
+		ID: id, Sequence: m.Sequence, Machine: m.MachineID, Job: m.Job, Slot: m.Slot,
+		Full: r.parent == nil, Run: string(r.id), Manifest: sum256(file),
+	}
+	if r.parent != nil {
+		rec.Parent = string(r.parent.ID)
+	}
+	records := append(slices.Clone(voids), rec)
+	if err := o.appendSegment(packs, records, m.Time, m.Actor); err != nil {
+		return err
+	}
+	// From here on the point will exist, if not by us then by the next owner,
+	// unless the manifest is lost: then it is closed as void.
+	if err := writeTwins(o.fsys, pointPath(m.Point), file); err != nil {
+		o.mu.Lock()
+		o.voids = append(o.voids, &ledger.Void{Point: id, Segment: m.Segment})
+		o.mu.Unlock()
+		if uerr := o.unwriteManifest(m.Point); uerr != nil {
+			// A copy may come back after a power cut, and then the point is one.
+			o.ledgerLost = uerr
+		}
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	o.mu.Lock()
+	o.lastTime = m.Time
+	o.names[m.Name] = m.MachineID
+	delete(o.leftovers, r.machineID)
+	o.mu.Unlock()
+	if err := removeRuns(o.fsys, leftovers); err != nil {
+		o.log.Warn("point is committed; its run's record stays until the repository is opened again", "point", id, "err", err)
+	}
+	// The index is not needed for the point to be: whoever opens next adds what
+	// it lacks.
+	if err := r.store.index.Flush(o.state.Head().Number); err != nil {
+		o.log.Warn("point is committed; the index is completed later", "point", id, "err", err)
+	}
+	r.result.Point = pointOf(m, rec.Full, PointID(rec.Parent))
+	r.result.Duration = o.now().Sub(r.started)
+	return nil
+}
+
+// unwriteManifest takes back what was written of a manifest, so that a failed
+// run leaves no point.
+func (o *Owner) unwriteManifest(id PointID) error {
+	var errs []error
+	for _, name := range []string{pointPath(id), pointPath(id) + twinSuffix} {
+		if err := notFound(o.fsys.Remove(name)); err != nil && !errors.Is(err, ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, o.fsys.SyncDir(pointsDir))...)
+}
+
+// manifest says everything but the point's id.
+func (r *run) manifest(roots []chunk.ID, state *ledger.State, last time.Time) *manifest {
+	m := new(manifest)
+	m.MachineID, m.Name = r.machineID, r.opt.Machine
+	m.Sequence = state.LastSequence(r.machineID) + 1
+	m.Segment = state.Head().Number + 1
+	m.Epoch, m.Run = r.owner.epoch, r.id
+	m.Time = r.owner.now().UTC().Truncate(time.Millisecond)
+	if !m.Time.After(last) {
+		m.ClockBack = m.Time.Before(last.Truncate(time.Millisecond))
+		m.Time = last.Add(time.Millisecond)
+	}
+	m.Job, m.Slot, m.Actor, m.Host = r.opt.Job, r.opt.Slot, r.opt.Actor, r.host
+	m.Consistency, m.Extensions = r.opt.Consistency, r.opt.Extensions
+	for i, d := range r.opt.Disks {
+		size := d.Source.Size()
+		m.Roots = append(m.Roots, manifestRoot{
+			Root: roots[i], SizeBytes: size, Levels: blockmap.Levels(size, r.store.settings.Geometry),
+		})
+		md := manifestDisk{Name: d.Name, Format: d.Format, Source: d.Path}
+		if d.Changes != nil {
+			md.ChangeID = d.Changes.ChangeID
+		}
+		m.Disks = append(m.Disks, md)
+	}
+	m.Counters = r.total()
+	for _, w := range []*packWriter{r.data, r.meta} {
+		m.Counters.StoredBytes += w.bytes
+		m.Counters.PackBytes += w.packs
+		m.Counters.ParityBytes += w.parity
+	}
+	m.Counters.Nodes = r.nodes.nodes
+	return m
+}
+
+// recordPacks writes segments of packs alone while there are too many for one.
+func (o *Owner) recordPacks() error {
+	for {
+		o.mu.Lock()
+		if len(o.unrecorded) <= maxPacksPerSegment {
+			o.mu.Unlock()
+			return nil
+		}
+		packs := slices.Clone(o.unrecorded[:maxPacksPerSegment])
+		o.mu.Unlock()
+		if err := o.appendSegment(packs, nil, o.now(), ""); err != nil {
+			return err
+		}
+	}
+}
+
+// appendSegment makes the next segment durable: packs first, then records. The
+// caller holds commit. When it fails the segment's name may be taken, so this
+// owner writes no other.
+func (o *Owner) appendSegment(packs []ledger.Pack, records []ledger.Record, now time.Time, actor string) error {
+	if o.ledgerLost != nil {
+		return fmt.Errorf("write ledger: an earlier segment failed, open the repository again: %w", o.ledgerLost)
+	}
+	body := ledger.Body{Time: now.UTC(), Epoch: o.epoch, Actor: actor}
+	if len(packs) > 0 {
+		body.Records = append(body.Records, &ledger.Packs{Packs: packs})
+	}
+	body.Records = append(body.Records, records...)
+	prev := o.state.Head()
+	text, head, err := ledger.Append(&prev, body, o.signer)
+	if err != nil {
+		return err
+	}
+	seg, err := ledger.ParseSegment(text)
+	if err != nil {
+		return err
+	}
+	if err := writeTwins(o.fsys, segmentPath(head.Number), text); err != nil {
+		o.ledgerLost = err
+		return fmt.Errorf("write ledger segment %d: %w", head.Number, err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unrecorded = slices.Delete(o.unrecorded, 0, len(packs))
+	o.voids = nil
+	return o.state.Add(seg)
+}

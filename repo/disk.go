@@ -1,0 +1,159 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"holdfast/repo/blockmap"
+	"holdfast/repo/chunk"
+)
+
+// A Disk is one disk of a restore point, as it stood. It is safe for concurrent
+// use and stays open as long as its Reader.
+type Disk struct {
+	store *store
+	tree  blockmap.Tree
+	info  DiskInfo
+	point PointID
+
+	nextOff atomic.Int64 // where a sequential reader would go on
+	ahead   readAhead
+}
+
+// Info describes the disk.
+func (d *Disk) Info() DiskInfo { return d.info }
+
+// Size is the disk's length in bytes.
+func (d *Disk) Size() int64 { return d.info.SizeBytes }
+
+// ReadAt reads len(p) bytes of the disk as it stood at the restore point, from
+// byte offset off. Holes read as zeros. n < len(p) only at the end, with
+// io.EOF. What is damaged beyond healing gives a *CorruptError.
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	return d.ReadAtContext(context.Background(), p, off)
+}
+
+// ReadAtContext is ReadAt for callers that may lose interest.
+func (d *Disk) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read disk %s: negative offset %d", d.info.Name, off)
+	}
+	if off >= d.Size() {
+		return 0, io.EOF
+	}
+	if rest := d.Size() - off; int64(len(p)) > rest {
+		p, err = p[:rest], io.EOF
+	}
+	if rerr := d.read(ctx, p, off); rerr != nil {
+		return 0, rerr
+	}
+	if d.nextOff.Swap(off+int64(len(p))) == off && off > 0 {
+		d.ahead.start(d, off+int64(len(p)))
+	}
+	return len(p), err
+}
+
+// read fills p, which lies within the disk. Chunks are read at once when there
+// are several.
+func (d *Disk) read(ctx context.Context, p []byte, off int64) error {
+	size := int64(d.store.settings.Geometry.ChunkBytes)
+	if off/size == (off+int64(len(p))-1)/size {
+		return d.readChunk(ctx, p, off)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards errs
+	var errs []error
+	for len(p) > 0 {
+		n := min(int64(len(p)), size-off%size)
+		part, at := p[:n], off
+		d.store.limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-d.store.limit }()
+			if err := d.readChunk(ctx, part, at); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+		p, off = p[n:], off+n
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// readChunk fills p from within one chunk.
+func (d *Disk) readChunk(ctx context.Context, p []byte, off int64) error {
+	geo := d.store.settings.Geometry
+	no := off / int64(geo.ChunkBytes)
+	id, entry, err := d.chunk(ctx, no)
+	if err != nil {
+		return d.corrupt(ctx, off, len(p), err)
+	}
+	if id.IsNull() {
+		clear(p)
+		return nil
+	}
+	for len(p) > 0 {
+		in := int(off - no*int64(geo.ChunkBytes))
+		frame, skip := in/geo.FrameBytes, in%geo.FrameBytes
+		data, giveBack, err := d.store.frames.borrow(ctx, frameKey{id, frame}, geo.FrameBytes, func(b []byte) error {
+			return d.store.readFrames(ctx, id, entry, frame, [][]byte{b})
+		})
+		if err != nil {
+			return d.corrupt(ctx, off, min(len(p), geo.FrameBytes-skip), err)
+		}
+		n := copy(p, data[skip:])
+		giveBack()
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// chunk returns the id and frame entries of a chunk; the entries may be nil.
+func (d *Disk) chunk(ctx context.Context, no int64) (chunk.ID, *blockmap.Entry, error) {
+	return blockmap.Find(ctx, d.store, d.tree, no)
+}
+
+// corrupt says where on the disk an error struck, unless it is the caller's.
+func (d *Disk) corrupt(ctx context.Context, off int64, n int, err error) error {
+	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+		return err
+	}
+	c := &CorruptError{Point: d.point, Disk: d.info.Name, Off: off, Len: int64(n), Err: err}
+	var dr *damagedRecord
+	if errors.As(err, &dr) {
+		c.Pack = dr.Path
+	}
+	return c
+}
+
+// NextData finds the first stretch of the disk at or after off that may hold
+// data: from start up to end, in whole chunks but for the disk's end. Between
+// off and start all is zeros. io.EOF when there is none.
+func (d *Disk) NextData(off int64) (start, end int64, err error) {
+	ctx := context.Background()
+	size := int64(d.store.settings.Geometry.ChunkBytes)
+	if off < 0 || off >= d.Size() {
+		return 0, 0, io.EOF
+	}
+	first, err := blockmap.NextData(ctx, d.store, d.tree, off/size)
+	if err != nil {
+		return 0, 0, d.nextError(ctx, off, err)
+	}
+	last, err := blockmap.NextHole(ctx, d.store, d.tree, first)
+	if err != nil {
+		return 0, 0, d.nextError(ctx, off, err)
+	}
+	return max(off, first*size), min(last*size, d.Size()), nil
+}
+
+func (d *Disk) nextError(ctx context.Context, off int64, err error) error {
+	if errors.Is(err, io.EOF) {
+		return err
+	}
+	return d.corrupt(ctx, off, int(min(d.Size()-off, 1<<30)), err)
+}

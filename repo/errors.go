@@ -1,0 +1,110 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+var (
+	// ErrNotRepository says that the directory holds no format.json of ours.
+	ErrNotRepository = errors.New("not a holdfast repository")
+
+	// ErrExists says that Create found something where the repository should go.
+	ErrExists = errors.New("directory is not empty")
+
+	// ErrNewerFormat says that a newer program wrote this; the text names the version.
+	ErrNewerFormat = errors.New("written in a newer format")
+
+	// ErrFormat says that a file is not what its place says it is.
+	ErrFormat = errors.New("bad format")
+
+	// ErrNeedKey says that the repository is sealed and no key was given.
+	ErrNeedKey = errors.New("repository is sealed and no passphrase or identity was given")
+
+	// ErrWrongKey says that no key file opens with what was given.
+	ErrWrongKey = errors.New("no key of the repository opens with this passphrase or identity")
+
+	// ErrNotFound says that no restore point or disk answers to the name.
+	ErrNotFound = errors.New("not found")
+
+	// ErrName says that a machine, disk or job can't have this name.
+	ErrName = errors.New("bad name")
+
+	// ErrMachine says that a machine of this name has another identity.
+	ErrMachine = errors.New("machine has another identity")
+
+	// ErrReadOnly says that the medium can't be written.
+	ErrReadOnly = errors.New("repository is on a read-only medium")
+
+	// ErrNoSigner says that the private signing key is not in the state directory.
+	ErrNoSigner = errors.New("signing key missing")
+
+	// ErrChanges says that a change list can't be used and must be, or is not one.
+	ErrChanges = errors.New("bad change list")
+
+	// ErrShortSource says that a source ended before the size it claims.
+	ErrShortSource = errors.New("source is shorter than its size")
+
+	// ErrClosure says that a commit would name something that isn't stored.
+	ErrClosure = errors.New("point refers to a chunk that is not stored")
+
+	// ErrClosed says that the repository, point or disk was closed before.
+	ErrClosed = errors.New("already closed")
+)
+
+// A BusyError says that another process owns the repository.
+type BusyError struct {
+	Holder Holder
+}
+
+func (e *BusyError) Error() string {
+	if e.Holder.PID == 0 {
+		return "repository is in use by another process"
+	}
+	return fmt.Sprintf("repository is in use by process %d on %s (%s, since %s)",
+		e.Holder.PID, e.Holder.Host, e.Holder.Doing, e.Holder.Since.UTC().Format(time.RFC3339))
+}
+
+// An AmbiguousError says that more than one restore point answers to a name.
+type AmbiguousError struct {
+	Spec    string
+	Matches []Point
+}
+
+func (e *AmbiguousError) Error() string {
+	ids := make([]string, len(e.Matches))
+	for i, p := range e.Matches {
+		ids[i] = fmt.Sprintf("%s (%s, %s)", p.ID, p.Machine, p.Time.UTC().Format(time.RFC3339))
+	}
+	return fmt.Sprintf("%q is ambiguous: %s", e.Spec, strings.Join(ids, ", "))
+}
+
+// A CorruptError says that stored bytes are damaged beyond what parity, a twin
+// or another copy could heal. Unknown facts are zero.
+type CorruptError struct {
+	Point PointID // the point being read
+	Disk  string  // the disk being read
+	Off   int64   // first byte of the disk that can't be had
+	Len   int64   // how many
+	Pack  string  // the damaged file, by its path in the repository
+	Err   error
+}
+
+func (e *CorruptError) Error() string {
+	var b strings.Builder
+	b.WriteString("damaged")
+	if e.Point != "" {
+		fmt.Fprintf(&b, ": point %s", e.Point)
+	}
+	if e.Disk != "" {
+		fmt.Fprintf(&b, ", disk %s, bytes %d to %d", e.Disk, e.Off, e.Off+e.Len)
+	}
+	if e.Pack != "" {
+		fmt.Fprintf(&b, ", in %s", e.Pack)
+	}
+	return fmt.Sprintf("%s: %v", b.String(), e.Err)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }

@@ -1,0 +1,93 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Find returns the restore point that spec names: an id or a prefix of one, of
+// at least four characters that no other id starts with; MACHINE@latest; or
+// MACHINE@2026-11-22, also with a time of day, THH:MM or THH:MM:SS: the last
+// point at or before the end of that day, minute or second, in loc unless a Z
+// follows. ErrNotFound or *AmbiguousError when that is not one point.
+func (r *Repository) Find(ctx context.Context, spec string, loc *time.Location) (Point, error) {
+	points, err := r.Points(ctx)
+	if err != nil {
+		return Point{}, err
+	}
+	return findPoint(points, spec, loc)
+}
+
+// findPoint is Find among points, which are in order of time.
+func findPoint(points []Point, spec string, loc *time.Location) (Point, error) {
+	if at := strings.LastIndexByte(spec, '@'); at > 0 {
+		return findByTime(points, spec[:at], spec[at+1:], loc)
+	}
+	var hits []Point
+	for _, p := range points {
+		if len(spec) >= minPrefix && strings.HasPrefix(string(p.ID), spec) {
+			hits = append(hits, p)
+		}
+	}
+	switch {
+	case len(hits) == 1:
+		return hits[0], nil
+	case len(hits) > 1:
+		return Point{}, &AmbiguousError{Spec: spec, Matches: hits}
+	case len(spec) < minPrefix:
+		return Point{}, fmt.Errorf("point %q: %w: an id is given by at least %d characters", spec, ErrNotFound, minPrefix)
+	}
+	return Point{}, fmt.Errorf("point %q: %w", spec, ErrNotFound)
+}
+
+func findByTime(points []Point, machine, when string, loc *time.Location) (Point, error) {
+	ofMachine := slices.DeleteFunc(slices.Clone(points), func(p Point) bool {
+		return p.Machine != machine && p.MachineID != machine
+	})
+	if len(ofMachine) == 0 {
+		return Point{}, fmt.Errorf("machine %q: %w", machine, ErrNotFound)
+	}
+	if when == "latest" {
+		return latest(ofMachine), nil
+	}
+	end, err := endOf(when, loc)
+	if err != nil {
+		return Point{}, err
+	}
+	ofMachine = slices.DeleteFunc(ofMachine, func(p Point) bool { return !p.Time.Before(end) })
+	if len(ofMachine) == 0 {
+		return Point{}, fmt.Errorf("point of %q at or before %s: %w", machine, when, ErrNotFound)
+	}
+	return latest(ofMachine), nil
+}
+
+// latest is the point with the highest sequence, whatever the clocks said.
+func latest(points []Point) Point {
+	return slices.MaxFunc(points, func(a, b Point) int {
+		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), strings.Compare(string(a.ID), string(b.ID)))
+	})
+}
+
+// endOf returns the first instant after the day, minute or second that s names.
+func endOf(s string, loc *time.Location) (time.Time, error) {
+	if t, ok := strings.CutSuffix(s, "Z"); ok {
+		s, loc = t, time.UTC
+	}
+	if loc == nil {
+		loc = time.Local
+	}
+	if t, err := time.ParseInLocation("2006-01-02T15:04:05", s, loc); err == nil {
+		return t.Add(time.Second), nil
+	}
+	if t, err := time.ParseInLocation("2006-01-02T15:04", s, loc); err == nil {
+		return t.Add(time.Minute), nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, s, loc); err == nil {
+		return t.AddDate(0, 0, 1), nil
+	}
+	return time.Time{}, fmt.Errorf("time %q: %w: want latest, 2006-01-02, 2006-01-02T15:04 or 2006-01-02T15:04:05, with Z for UTC", s, ErrNotFound)
+}

@@ -1,0 +1,127 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"holdfast/repo/vfs"
+)
+
+// Readers in other processes are known to the owner by what they keep in
+// leases/, the only place they write: a shared lock on leases/POINT while they
+// read, which dies with them, and a pin, a file that stays until somebody
+// takes it away. The owner drops a point in this order: manifest away, synced;
+// exclusive lock on the lease; then free what only the point held. A reader
+// takes its lock first and looks for the manifest afterwards, so one of the
+// two always sees the other.
+
+const pinPrefix = "pin-"
+
+// takeLease locks the point's lease. On a medium that can't be written there
+// is no lease and none is needed; it returns nil and warned is true.
+func takeLease(fsys vfs.FS, id PointID) (l vfs.Unlocker, warned bool, err error) {
+	l, err = fsys.Lock(leasePath(id), vfs.Shared)
+	switch {
+	case err == nil:
+		return l, false, nil
+	case errors.Is(err, vfs.ErrLocked):
+		return nil, false, fmt.Errorf("point %s is being removed: %w", id, ErrNotFound)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return nil, true, nil
+	}
+	return nil, false, fmt.Errorf("lease point %s: %w", id, err)
+}
+
+// Pin keeps a point from being freed, whatever retention says, until Unpin with
+// the same name, across restarts of whoever pinned it. Pinning again under the
+// same name changes nothing. The name obeys CheckName.
+func (r *Repository) Pin(id PointID, name string) error {
+	if err := CheckName("pin", name); err != nil {
+		return err
+	}
+	lease, _, err := takeLease(r.fsys, id)
+	if err != nil {
+		return err
+	}
+	if lease != nil {
+		defer lease.Unlock() //nolint:errcheck // a lock we hold is given up in any case
+	}
+	if _, err := r.fsys.Stat(pointPath(id)); err != nil {
+		return fmt.Errorf("pin point %s: %w", id, notFound(err))
+	}
+	err = writePin(r.fsys, pinPath(id, name), []byte(name+"\n"))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("pin point %s: %w", id, readOnly(err))
+	}
+	return nil
+}
+
+// Unpin takes a pin away.
+func (r *Repository) Unpin(id PointID, name string) error {
+	if err := CheckName("pin", name); err != nil {
+		return err
+	}
+	err := r.fsys.Remove(pinPath(id, name))
+	if err == nil {
+		err = r.fsys.SyncDir(leasesDir)
+	}
+	if err != nil {
+		return fmt.Errorf("unpin point %s: %w", id, readOnly(notFound(err)))
+	}
+	return nil
+}
+
+// Pins lists the names under which a point is pinned.
+func (r *Repository) Pins(id PointID) ([]string, error) {
+	infos, err := r.fsys.ReadDir(leasesDir)
+	if err != nil {
+		return nil, fmt.Errorf("list pins: %w", err)
+	}
+	var names []string
+	for _, info := range infos {
+		if name, ok := strings.CutPrefix(info.Name, pinPrefix+string(id)+"-"); ok {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func pinPath(id PointID, name string) string {
+	return leasesDir + "/" + pinPrefix + string(id) + "-" + name
+}
+
+// writePin makes a durable file without tmp/, which belongs to the owner: a
+// reader may write in leases/ alone. A torn pin pins all the same, its content
+// is for people.
+func writePin(fsys vfs.FS, name string, text []byte) error {
+	f, err := fsys.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return fsys.SyncDir(leasesDir)
+}
+
+// notFound and readOnly give the errors of the system the names callers test for.
+func notFound(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+func readOnly(err error) error {
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
+}

@@ -1,0 +1,329 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/seal"
+	"holdfast/repo/vfs"
+)
+
+// An Owner is the one process that may write a repository, and an open
+// Repository itself. Its runs may go on at the same time. Safe for concurrent
+// use.
+type Owner struct {
+	*Repository
+	opt    Options
+	lock   vfs.Unlocker
+	socket *ownerSocket // nil where there can be none
+	signer *seal.Signer
+	epoch  uint64
+
+	// commit is held while a segment and its manifest are written. It comes
+	// before mu.
+	commit     sync.Mutex
+	ledgerLost error // guarded by commit: why this owner can write no more segments
+
+	mu         sync.Mutex // guards all below
+	state      *ledger.State
+	unrecorded []ledger.Pack      // durable, not in any segment yet
+	lastTime   time.Time          // of the newest point
+	busy       map[string]bool    // machine ids with a run under way
+	names      map[string]string  // machine name → id, by each machine's latest point
+	leftovers  map[string][]RunID // machine id → unfinished runs' records
+	voids      []ledger.Record    // to be recorded by the next segment
+}
+
+// Own opens a repository as its owner, waiting for another owner for at most
+// wait; then *BusyError. It leaves no trace of whatever was interrupted before.
+func Own(ctx context.Context, fsys vfs.FS, opt Options, wait time.Duration) (*Owner, error) {
+	opt.defaults()
+	o, err := own(ctx, fsys, &opt, wait)
+	if err != nil {
+		return nil, fmt.Errorf("open repository for writing: %w", err)
+	}
+	return o, nil
+}
+
+func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ *Owner, err error) {
+	// Before the lock, so that a directory that is no repository is left as it is.
+	r, err := openRepository(fsys, opt)
+	if err != nil {
+		return nil, err
+	}
+	o := &Owner{
+		Repository: r, opt: *opt, busy: make(map[string]bool),
+		names: make(map[string]string), leftovers: make(map[string][]RunID),
+	}
+	if o.signer, err = loadSigner(opt.State, r.settings.ID); err != nil {
+		return nil, err
+	}
+	if o.lock, err = lockOwner(ctx, fsys, opt.Doing, opt.Now, wait); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.Close())
+		}
+	}()
+	if err := o.tidy(ctx); err != nil {
+		return nil, err
+	}
+	if o.socket, err = listenOwner(fsys, o); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// tidy brings the repository into the state that a writer leaves behind who
+// was not interrupted, and reads what the owner must know.
+func (o *Owner) tidy(ctx context.Context) error {
+	if err := emptyTmp(o.fsys); err != nil {
+		return err
+	}
+	for _, name := range []string{settingsName} {
+		if _, err := completeTwins(o.fsys, name, func(p []byte) error { _, err := decodeSettings(p); return err }); err != nil {
+			return fmt.Errorf("complete %s: %w", name, err)
+		}
+	}
+	last, err := o.completeLedger()
+	if err != nil {
+		return err
+	}
+	runs, err := o.readRuns()
+	if err != nil {
+		return err
+	}
+	x, err := o.openIndex()
+	if err != nil {
+		return err
+	}
+	o.store.index = x
+	if err := o.foldLedger(ctx, last, runs); err != nil {
+		return err
+	}
+	if err := o.settlePoints(ctx); err != nil {
+		return err
+	}
+	return o.settleRuns(runs)
+}
+
+// openIndex opens the index; one that is damaged is begun anew, from the
+// packs.
+func (o *Owner) openIndex() (*index.Index, error) {
+	x, err := index.Own(o.fsys, indexDir, index.Options{CacheBytes: o.opt.IndexCacheBytes})
+	if err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
+	if err := x.Skipped(); err != nil {
+		o.log.Warn("index is being completed from the packs", "err", err)
+	}
+	return x, nil
+}
+
+// emptyTmp removes what was never named.
+func emptyTmp(fsys vfs.FS) error {
+	infos, err := fsys.ReadDir(tmpDir)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", tmpDir, err)
+	}
+	for _, info := range infos {
+		if err := fsys.Remove(tmpDir + "/" + info.Name); err != nil {
+			return fmt.Errorf("empty %s: %w", tmpDir, err)
+		}
+	}
+	return nil
+}
+
+// completeLedger gives the last segment its missing copy and returns its
+// number. Earlier pairs were completed by earlier owners.
+func (o *Owner) completeLedger() (uint64, error) {
+	last, err := lastSegment(o.fsys)
+	if err != nil || last == 0 {
+		return last, err
+	}
+	_, err = completeTwins(o.fsys, segmentPath(last), func(p []byte) error {
+		var s *ledger.Segment
+		return parseSegment(p, last, &s)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("complete ledger segment %d: %w", last, err)
+	}
+	return last, nil
+}
+
+// A leftover is the record of a run that has not removed it.
+type leftover struct {
+	id    RunID
+	head  runHead
+	packs []ledger.Pack
+}
+
+// readRuns reads runs/. A record without a whole head is of a run that stored
+// nothing.
+func (o *Owner) readRuns() ([]leftover, error) {
+	ids, err := listRuns(o.fsys)
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	var runs []leftover
+	for _, id := range ids {
+		head, packs, err := readRunRecord(o.fsys, id)
+		if err != nil {
+			return nil, fmt.Errorf("read run record: %w", err)
+		}
+		runs = append(runs, leftover{id, head, packs})
+	}
+	return runs, nil
+}
+
+// foldLedger reads the whole ledger, and brings the index up to it and to what
+// unfinished runs have stored.
+func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) error {
+	o.state = ledger.NewState(o.signers)
+	loose := make(map[packKey]ledger.Pack) // stored by unfinished runs, in no segment
+	for _, r := range runs {
+		o.epoch = max(o.epoch, r.head.Epoch)
+		for _, p := range r.packs {
+			if _, err := o.fsys.Stat(p.Name.Path(p.Kind)); err == nil {
+				loose[packKey{p.Kind, p.Name}] = p
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	covered := o.store.index.Covers()
+	err := readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for p := range s.Packs() {
+			delete(loose, packKey{p.Kind, p.Name})
+			if s.Number <= covered {
+				continue
+			}
+			if err := indexPack(o.fsys, o.store.index, p); err != nil {
+				o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+			}
+		}
+		return o.state.Add(s)
+	})
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	if got := o.state.Repository(); got != o.settings.ID {
+		return fmt.Errorf("%w: the ledger is that of repository %s", ErrFormat, got)
+	}
+	for _, r := range runs {
+		for _, p := range r.packs {
+			if _, ok := loose[packKey{p.Kind, p.Name}]; !ok {
+				continue
+			}
+			if err := indexPack(o.fsys, o.store.index, p); err != nil {
+				return err
+			}
+			o.unrecorded = append(o.unrecorded, p)
+		}
+	}
+	o.epoch = max(o.epoch, o.state.Epoch()) + 1
+	return nil
+}
+
+// settlePoints completes the pairs of manifests, closes as void the last
+// segment's point if it has no manifest, and learns names and times.
+func (o *Owner) settlePoints(ctx context.Context) error {
+	head := o.state.Head().Number
+	sequence := make(map[string]uint64)
+	for _, ps := range o.state.Points() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if ps.Void {
+			continue
+		}
+		id := PointID(ps.ID)
+		_, err := completeTwins(o.fsys, pointPath(id), func(p []byte) error {
+			if sum256(p) != ps.Manifest {
+				return fmt.Errorf("%w: not the manifest that the ledger records", ErrFormat)
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && ps.Segment == head:
+			o.voids = append(o.voids, &ledger.Void{Point: string(id), Segment: ps.Segment})
+			continue
+		case err != nil:
+			o.log.Error("restore point has lost its manifest", "point", id, "err", err)
+			continue
+		}
+		p, err := o.point(id)
+		if err != nil {
+			o.log.Error("restore point can't be used", "point", id, "err", err)
+			continue
+		}
+		if p.Time.After(o.lastTime) {
+			o.lastTime = p.Time
+		}
+		if p.Sequence > sequence[p.MachineID] {
+			sequence[p.MachineID] = p.Sequence
+			o.names[p.Machine] = p.MachineID
+		}
+	}
+	return nil
+}
+
+// settleRuns removes the records of runs that have committed, or have stored
+// nothing, and remembers the others for the next run of their machine.
+func (o *Owner) settleRuns(runs []leftover) error {
+	committed := make(map[string]bool)
+	void := make(map[string]bool)
+	for _, v := range o.voids {
+		void[v.(*ledger.Void).Point] = true
+	}
+	for _, ps := range o.state.Points() {
+		if !ps.Void && !void[ps.ID] {
+			committed[ps.Run] = true
+		}
+	}
+	removed := false
+	for _, r := range runs {
+		if len(r.packs) > 0 && !committed[string(r.id)] {
+			o.leftovers[r.head.MachineID] = append(o.leftovers[r.head.MachineID], r.id)
+			continue
+		}
+		if err := o.fsys.Remove(runPath(r.id)); err != nil {
+			return fmt.Errorf("remove run record: %w", err)
+		}
+		removed = true
+	}
+	if removed {
+		return o.fsys.SyncDir(runsDir)
+	}
+	return nil
+}
+
+// Close writes the index, so that the next one to open needn't, and gives up
+// ownership.
+func (o *Owner) Close() error {
+	var errs []error
+	if o.socket != nil {
+		errs = append(errs, o.socket.close())
+	}
+	if o.store.index != nil {
+		if o.state != nil {
+			errs = append(errs, o.store.index.Flush(o.state.Head().Number))
+		}
+		errs = append(errs, o.Repository.Close())
+	}
+	if o.lock != nil {
+		errs = append(errs, o.lock.Unlock())
+		o.lock = nil
+	}
+	return errors.Join(errs...)
+}

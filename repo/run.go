@@ -1,0 +1,320 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"time"
+
+	"holdfast/repo/blockmap"
+	"holdfast/repo/chunk"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+	"holdfast/repo/seal"
+	"holdfast/repo/vfs"
+)
+
+// A run is one execution of Backup.
+type run struct {
+	owner     *Owner
+	store     *store
+	rand      io.Reader
+	log       *slog.Logger
+	opt       *BackupOptions
+	id        RunID
+	machineID string
+	host      string
+	started   time.Time
+
+	record *runRecord
+	data   *packWriter
+	meta   *packWriter
+	nodes  *nodeWriter
+
+	parent   *Point  // the machine's latest; nil when there is none or it is not wanted
+	reader   *Reader // keeps the parent's lease
+	result   Run
+	progress Progress
+}
+
+// parentDisk is the disk of the parent point that has the same name.
+type parentDisk struct {
+	point PointID
+	info  DiskInfo
+}
+
+func (p *parentDisk) tree(g chunk.Geometry) blockmap.Tree {
+	return blockmap.NewTree(p.info.Root, p.info.SizeBytes, g)
+}
+
+// defaultJob is the job of points that no job made.
+const defaultJob = "manual"
+
+// Backup reads disks and makes them a restore point. When it returns an error
+// there is no point; what was stored by then stays and is found by the next
+// run of the machine. Cancelling the context is such an error.
+func (o *Owner) Backup(ctx context.Context, opt BackupOptions) (*Run, error) {
+	if opt.Job == "" {
+		opt.Job = defaultJob
+	}
+	if opt.Compression == "" {
+		opt.Compression = o.settings.Compression
+	}
+	if opt.Consistency == "" {
+		opt.Consistency = "crash"
+	}
+	if err := checkDisks(&opt); err != nil {
+		return nil, err
+	}
+	if err := CheckName("job", opt.Job); err != nil {
+		return nil, err
+	}
+	r, err := o.begin(ctx, &opt)
+	if err != nil {
+		return nil, fmt.Errorf("back up %s: %w", opt.Machine, readOnly(err))
+	}
+	defer o.end(r)
+	if err := r.execute(ctx); err != nil {
+		r.abandon()
+		return nil, fmt.Errorf("back up %s: %w", opt.Machine, readOnly(err))
+	}
+	return &r.result, nil
+}
+
+// begin claims the machine and makes the run's record.
+func (o *Owner) begin(ctx context.Context, opt *BackupOptions) (*run, error) {
+	now := o.now()
+	id, err := newID(now, o.rand)
+	if err != nil {
+		return nil, err
+	}
+	machine, err := o.claim(opt)
+	if err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname() // for people; unknown is no reason to refuse
+	r := &run{
+		owner: o, store: o.store, rand: o.rand, log: o.log, opt: opt,
+		id: RunID(id), machineID: machine, host: host, started: now,
+	}
+	r.result.Disks = make([]DiskRun, len(opt.Disks))
+	for i, d := range opt.Disks {
+		r.result.Disks[i].Name = d.Name
+		r.progress.Total += d.Source.Size()
+	}
+	err = r.prepare(ctx)
+	if err != nil {
+		o.end(r)
+		return nil, err
+	}
+	return r, nil
+}
+
+// claim decides the machine's identity and keeps a second run of it out.
+func (o *Owner) claim(opt *BackupOptions) (string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	known := o.names[opt.Machine]
+	id := opt.MachineID
+	switch {
+	case id == "" && known != "":
+		id = known
+	case id == "":
+		var b [16]byte
+		if _, err := io.ReadFull(o.rand, b[:]); err != nil {
+			return "", fmt.Errorf("make a machine id: %w", err)
+		}
+		id = hex.EncodeToString(b[:])
+	case known != "" && known != id && !opt.Adopt:
+		return "", fmt.Errorf("%w: %q is %s here, not %s", ErrMachine, opt.Machine, known, id)
+	}
+	if err := CheckName("machine id", id); err != nil {
+		return "", err
+	}
+	if o.busy[id] {
+		return "", &BusyError{Holder{PID: os.Getpid(), Doing: "backup of " + opt.Machine, Since: o.now()}}
+	}
+	o.busy[id] = true
+	return id, nil
+}
+
+func (o *Owner) end(r *run) {
+	var errs []error
+	if r.record != nil {
+		errs = append(errs, r.record.close())
+	}
+	if r.reader != nil {
+		errs = append(errs, r.reader.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		o.log.Warn("end of run", "run", r.id, "err", err)
+	}
+	o.mu.Lock()
+	delete(o.busy, r.machineID)
+	o.mu.Unlock()
+}
+
+// prepare finds the parent and opens the run's packs.
+func (r *run) prepare(ctx context.Context) error {
+	o := r.owner
+	if err := r.findParent(ctx); err != nil {
+		return err
+	}
+	var err error
+	r.record, err = createRunRecord(o.fsys, runHead{
+		Run: r.id, MachineID: r.machineID, Epoch: o.epoch, Started: r.started.UTC(), Host: r.host, PID: os.Getpid(),
+	})
+	if err != nil {
+		return err
+	}
+	r.data, r.meta = r.newPackWriter(pack.Data), r.newPackWriter(pack.Meta)
+	enc, err := seal.NewEncoder(seal.Auto)
+	if err != nil {
+		return err
+	}
+	r.nodes = &nodeWriter{store: r.store, data: r.data, out: r.meta, rand: r.rand, enc: enc}
+	return nil
+}
+
+func (r *run) newPackWriter(k pack.Kind) *packWriter {
+	o := r.owner
+	return &packWriter{
+		kind: k, fsys: o.fsys, index: o.store.index, rec: r.record, rand: r.rand, epoch: uint32(o.epoch),
+		opt:     pack.Options{Parity: o.settings.Parity, PackBytes: o.settings.PackBytes},
+		spare:   make(chan *pack.Builder, builders),
+		stored:  make(chan error, 1),
+		pending: make(map[chunk.ID]*blockmap.Entry),
+		onStore: o.packStored,
+	}
+}
+
+// packStored notes a durable pack for the next segment.
+func (o *Owner) packStored(p ledger.Pack) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unrecorded = append(o.unrecorded, p)
+}
+
+// findParent opens the machine's latest point, which keeps its lease until the
+// run ends. A full has no parent.
+func (r *run) findParent(ctx context.Context) error {
+	if r.opt.Full {
+		return nil
+	}
+	points, err := r.owner.Points(ctx)
+	if err != nil {
+		return err
+	}
+	points = slices.DeleteFunc(points, func(p Point) bool { return p.MachineID != r.machineID })
+	if len(points) == 0 {
+		return nil
+	}
+	reader, err := r.owner.OpenPoint(latest(points).ID)
+	if err != nil {
+		return err
+	}
+	p := reader.Point()
+	r.reader, r.parent = reader, &p
+	return nil
+}
+
+func (r *run) parentDisk(name string) *parentDisk {
+	if r.parent == nil {
+		return nil
+	}
+	for _, d := range r.parent.Disks {
+		if d.Name == name {
+			return &parentDisk{point: r.parent.ID, info: d}
+		}
+	}
+	return nil
+}
+
+// execute backs up every disk and commits.
+func (r *run) execute(ctx context.Context) error {
+	roots := make([]chunk.ID, len(r.opt.Disks))
+	for i, d := range r.opt.Disks {
+		root, err := r.backupDisk(ctx, i, d)
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		roots[i] = root
+	}
+	if err := errors.Join(r.data.finish(), r.meta.finish()); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, root := range roots {
+		if known, err := r.nodes.stored(root); err != nil || !known && !root.IsNull() {
+			return errors.Join(err, fmt.Errorf("%w: root %s", ErrClosure, root.Short()))
+		}
+	}
+	return r.commit(roots)
+}
+
+// abandon keeps what the run has stored for the next one: the packs that are
+// not full yet become packs too, as far as there is room, and the run's record
+// stays. A record of nothing is removed.
+func (r *run) abandon() {
+	o := r.owner
+	// These errors are the failure that ended the run, or add nothing to it.
+	if err := errors.Join(r.data.finish(), r.meta.wait()); err != nil {
+		o.log.Debug("last pack of a failed run", "run", r.id, "err", err)
+	}
+	head, packs, rerr := readRunRecord(o.fsys, r.id)
+	if rerr == nil && len(packs) == 0 {
+		rerr = o.fsys.Remove(runPath(r.id))
+	} else if rerr == nil {
+		o.mu.Lock()
+		o.leftovers[head.MachineID] = append(o.leftovers[head.MachineID], r.id)
+		o.mu.Unlock()
+	}
+	if rerr != nil {
+		o.log.Warn("what the failed run stored is not tidied up until the repository is opened again", "run", r.id, "err", rerr)
+	}
+}
+
+func (r *run) total() Counters {
+	var c Counters
+	for _, d := range r.result.Disks {
+		c.add(d.Counters)
+	}
+	return c
+}
+
+// pick chooses up to n chunk numbers below total, at random.
+func (r *run) pick(total int64, n int) []int64 {
+	var seed [32]byte
+	if _, err := io.ReadFull(r.rand, seed[:]); err != nil || total <= 0 {
+		return nil
+	}
+	rng := rand.New(rand.NewChaCha8(seed))
+	var picked []int64
+	for range n {
+		picked = append(picked, rng.Int64N(total))
+	}
+	slices.Sort(picked)
+	return slices.Compact(picked)
+}
+
+func sum256(p []byte) ledger.Sum { return sha256.Sum256(p) }
+
+// removeRuns removes records of runs whose packs the ledger has.
+func removeRuns(fsys vfs.FS, ids []RunID) error {
+	for _, id := range ids {
+		if err := fsys.Remove(runPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove run record: %w", err)
+		}
+	}
+	return fsys.SyncDir(runsDir)
+}

@@ -1,0 +1,154 @@
+package repo
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"sync"
+	"time"
+
+	"holdfast/repo/ledger"
+	"holdfast/repo/vfs"
+)
+
+// A run record is the file runs/RUN: it says which packs a run has stored, so
+// that none is forgotten and a retry finds them. See FORMAT.md, "Runs". It is
+// the one file that grows after it has its name; every line is checksummed
+// and synced, and a torn last line is no line.
+
+// runHead is the first line of a run record.
+type runHead struct {
+	Run       RunID     `json:"run"`
+	MachineID string    `json:"machine"`
+	Epoch     uint64    `json:"epoch"`
+	Started   time.Time `json:"started"`
+	Host      string    `json:"host"`
+	PID       int       `json:"pid"`
+}
+
+// runRecord is one that is being written. Safe for concurrent use.
+type runRecord struct {
+	name string
+	f    vfs.File
+	mu   sync.Mutex // guards end
+	end  int64      // length of what is whole
+}
+
+const maxRunRecordBytes = 256 << 20 // a pack's line takes 200 bytes: 40 TiB in packs of 32 MiB
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// createRunRecord makes the record of a new run, durably.
+func createRunRecord(fsys vfs.FS, head runHead) (*runRecord, error) {
+	name := runPath(head.Run)
+	line, err := recordLine(head)
+	if err != nil {
+		return nil, err
+	}
+	if err := vfs.WriteFile(fsys, name, line); err != nil {
+		return nil, fmt.Errorf("begin run %s: %w", head.Run, err)
+	}
+	f, err := fsys.OpenWrite(name)
+	if err != nil {
+		return nil, fmt.Errorf("begin run %s: %w", head.Run, err)
+	}
+	return &runRecord{name: name, f: f, end: int64(len(line))}, nil
+}
+
+// add makes a pack's line durable. The pack gets its name after that.
+func (r *runRecord) add(p ledger.Pack) error {
+	line, err := recordLine(p)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err = r.f.WriteAt(line, r.end); err == nil {
+		err = r.f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("record pack %s in %s: %w", p.Name, r.name, err)
+	}
+	r.end += int64(len(line))
+	return nil
+}
+
+func (r *runRecord) close() error { return r.f.Close() }
+
+// recordLine is v as JSON with a last field "crc" over what stands before it.
+func recordLine(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode run record: %w", err)
+	}
+	b = b[:len(b)-1] // the closing brace
+	return fmt.Appendf(b, ",\"crc\":\"%08X\"}\n", crc32.Checksum(b, castagnoli)), nil
+}
+
+// readRunRecord returns a run's head and packs. A record that was never
+// finished, down to an empty one, gives what is whole of it.
+func readRunRecord(fsys vfs.FS, id RunID) (runHead, []ledger.Pack, error) {
+	data, err := vfs.ReadFile(fsys, runPath(id), maxRunRecordBytes)
+	if err != nil {
+		return runHead{}, nil, err
+	}
+	head, packs, err := parseRunRecord(data)
+	if err != nil {
+		return head, packs, fmt.Errorf("%s: %w", runPath(id), err)
+	}
+	return head, packs, nil
+}
+
+// parseRunRecord reads lines up to the first that is not whole. One that is
+// followed by others is damage, not a torn write.
+func parseRunRecord(data []byte) (head runHead, packs []ledger.Pack, err error) {
+	for n := 0; len(data) > 0; n++ {
+		line, rest, whole := bytes.Cut(data, []byte{'\n'})
+		if !whole || !lineHolds(line) {
+			if bytes.IndexByte(rest, '\n') >= 0 {
+				return head, packs, fmt.Errorf("%w: line %d of a run record is damaged", ErrFormat, n+1)
+			}
+			return head, packs, nil
+		}
+		if n == 0 {
+			err = json.Unmarshal(line, &head)
+		} else {
+			var p ledger.Pack
+			err = json.Unmarshal(line, &p)
+			packs = append(packs, p)
+		}
+		if err != nil {
+			return head, packs, fmt.Errorf("%w: line %d of a run record: %w", ErrFormat, n+1, err)
+		}
+		data = rest
+	}
+	return head, packs, nil
+}
+
+// lineHolds reports whether a line's checksum is right.
+func lineHolds(line []byte) bool {
+	const tail = len(`,"crc":"XXXXXXXX"}`)
+	if len(line) < tail {
+		return false
+	}
+	body := line[:len(line)-tail]
+	return string(line[len(body):]) == fmt.Sprintf(",\"crc\":\"%08X\"}", crc32.Checksum(body, castagnoli))
+}
+
+// listRuns returns the ids in runs/, in order of time.
+func listRuns(fsys vfs.FS) ([]RunID, error) {
+	infos, err := fsys.ReadDir(runsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var ids []RunID
+	for _, info := range infos {
+		if !info.Dir && isID(info.Name) {
+			ids = append(ids, RunID(info.Name))
+		}
+	}
+	return ids, err
+}
