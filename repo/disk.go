@@ -131,9 +131,13 @@ func (d *Disk) corrupt(ctx context.Context, off int64, n int, err error) error {
 	return c
 }
 
+// maxStretch is the most chunks that one NextData goes over to find an end.
+const maxStretch = 4 * blockmap.Fanout
+
 // NextData finds the first stretch of the disk at or after off that may hold
 // data: from start up to end, in whole chunks but for the disk's end. Between
-// off and start all is zeros. io.EOF when there is none.
+// off and start all is zeros. io.EOF when there is none. A long stretch is
+// told in parts: another may begin where it ends.
 func (d *Disk) NextData(off int64) (start, end int64, err error) {
 	ctx := context.Background()
 	size := int64(d.store.settings.Geometry.ChunkBytes)
@@ -144,9 +148,15 @@ func (d *Disk) NextData(off int64) (start, end int64, err error) {
 	if err != nil {
 		return 0, 0, d.nextError(ctx, off, err)
 	}
-	last, err := blockmap.NextHole(ctx, d.store, d.tree, first)
-	if err != nil {
-		return 0, 0, d.nextError(ctx, off, err)
+	last := first + 1
+	for c := blockmap.NewCursor(d.store, d.tree); last < min(first+maxStretch, d.tree.Chunks); last++ {
+		id, err := c.ID(ctx, last)
+		if err != nil {
+			return 0, 0, d.nextError(ctx, off, err)
+		}
+		if id.IsNull() {
+			break
+		}
 	}
 	return max(off, first*size), min(last*size, d.Size()), nil
 }

@@ -15,10 +15,12 @@ import (
 )
 
 // Work factors of scrypt: the logarithm of its cost. Memory is 1 KiB << factor,
-// 256 MiB at the default, and held only while a key file is made or opened.
+// 64 MiB at the default, and held only while a key file is made or opened. Any
+// backup or restore keeps below 256 MiB, opening the key included; a key file
+// that asks for more than 1 GiB is refused.
 const (
-	DefaultWorkFactor = 18
-	MaxWorkFactor     = 22
+	DefaultWorkFactor = 16
+	MaxWorkFactor     = 20
 )
 
 // A Kind says what opens a key file.
