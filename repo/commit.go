@@ -73,7 +73,7 @@ func (r *run) commit(roots []chunk.ID) error {
 	}
 	// The index is not needed for the point to be: whoever opens next adds what
 	// it lacks.
-	if err := r.store.index.Flush(o.state.Head().Number); err != nil {
+	if err := o.flushIndex(); err != nil {
 		o.log.Warn("point is committed; the index is completed later", "point", id, "err", err)
 	}
 	r.result.Point = pointOf(m, rec.Full, PointID(rec.Parent))

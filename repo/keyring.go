@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 
 	"filippo.io/age"
@@ -94,8 +95,9 @@ func openKeys(fsys vfs.FS, s Settings, pass []byte, identities []age.Identity) (
 	return nil, errors.Join(append([]error{ErrWrongKey}, damaged...)...)
 }
 
-// readSigners returns the public signing keys in keys/, by their first epoch.
-func readSigners(fsys vfs.FS) ([]seal.Public, error) {
+// readSigners returns the public signing keys in keys/. One that is damaged
+// beyond its twin makes signatures unknown and is no reason not to read.
+func readSigners(fsys vfs.FS, log *slog.Logger) ([]seal.Public, error) {
 	infos, err := fsys.ReadDir(keysDir)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
@@ -114,7 +116,8 @@ func readSigners(fsys vfs.FS) ([]seal.Public, error) {
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("read public signing key: %w", err)
+			log.Error("public signing key can't be read", "err", err)
+			continue
 		}
 		signers = append(signers, p)
 	}

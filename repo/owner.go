@@ -104,7 +104,7 @@ func (o *Owner) tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.store.index = x
+	o.store.index, o.store.fill = x, o.fillIndex
 	if err := o.foldLedger(ctx, last, runs); err != nil {
 		return err
 	}
@@ -160,9 +160,10 @@ func (o *Owner) completeLedger() (uint64, error) {
 
 // A leftover is the record of a run that has not removed it.
 type leftover struct {
-	id    RunID
-	head  runHead
-	packs []ledger.Pack
+	id      RunID
+	head    runHead
+	packs   []ledger.Pack
+	damaged bool // it may have had more packs
 }
 
 // readRuns reads runs/. A record without a whole head is of a run that stored
@@ -175,10 +176,14 @@ func (o *Owner) readRuns() ([]leftover, error) {
 	var runs []leftover
 	for _, id := range ids {
 		head, packs, err := readRunRecord(o.fsys, id)
-		if err != nil {
-			return nil, fmt.Errorf("read run record: %w", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // committed meanwhile
 		}
-		runs = append(runs, leftover{id, head, packs})
+		if err != nil {
+			// What the lost lines name is stored again, or lies idle.
+			o.log.Error("record of an unfinished run is damaged", "run", id, "err", err)
+		}
+		runs = append(runs, leftover{id, head, packs, err != nil})
 	}
 	return runs, nil
 }
@@ -199,17 +204,29 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 		}
 	}
 	covered := o.store.index.Covers()
+	made := o.store.timesMade()
+	var damage error // of the index
+	add := func(p ledger.Pack) {
+		if damage != nil {
+			return
+		}
+		err := indexPack(o.fsys, o.store.index, p)
+		if errors.Is(err, index.ErrDamaged) {
+			damage = err
+			o.store.loseIndex(err)
+		} else if err != nil {
+			// What needs this pack will say so; the rest can be read.
+			o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+		}
+	}
 	err := readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		for p := range s.Packs() {
 			delete(loose, packKey{p.Kind, p.Name})
-			if s.Number <= covered {
-				continue
-			}
-			if err := indexPack(o.fsys, o.store.index, p); err != nil {
-				o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+			if s.Number > covered {
+				add(p)
 			}
 		}
 		return o.state.Add(s)
@@ -225,10 +242,13 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			if _, ok := loose[packKey{p.Kind, p.Name}]; !ok {
 				continue
 			}
-			if err := indexPack(o.fsys, o.store.index, p); err != nil {
-				return err
-			}
+			add(p)
 			o.unrecorded = append(o.unrecorded, p)
+		}
+	}
+	if damage != nil {
+		if err := o.store.remakeIndex(made, damage); err != nil {
+			return err
 		}
 	}
 	o.epoch = max(o.epoch, o.state.Epoch()) + 1
@@ -293,7 +313,7 @@ func (o *Owner) settleRuns(runs []leftover) error {
 	}
 	removed := false
 	for _, r := range runs {
-		if len(r.packs) > 0 && !committed[string(r.id)] {
+		if (len(r.packs) > 0 || r.damaged) && !committed[string(r.id)] {
 			o.leftovers[r.head.MachineID] = append(o.leftovers[r.head.MachineID], r.id)
 			continue
 		}
@@ -317,7 +337,7 @@ func (o *Owner) Close() error {
 	}
 	if o.store.index != nil {
 		if o.state != nil {
-			errs = append(errs, o.store.index.Flush(o.state.Head().Number))
+			errs = append(errs, o.flushIndex())
 		}
 		errs = append(errs, o.Repository.Close())
 	}

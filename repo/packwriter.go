@@ -21,7 +21,7 @@ import (
 type packWriter struct {
 	kind  pack.Kind
 	fsys  vfs.FS
-	index *index.Index
+	in    *store // where the records of a stored pack are found
 	rec   *runRecord
 	rand  io.Reader
 	epoch uint32
@@ -156,7 +156,14 @@ func (p *packWriter) store(b *pack.Builder) (err error) {
 	if err := vfs.Place(p.fsys, tmp, path); err != nil {
 		return err
 	}
-	if err := p.index.Add(name, entries); err != nil {
+	err = p.in.withIndex(func(x *index.Index) error {
+		// An index that was made anew may have the pack.
+		if has, err := x.HasPack(name); has || err != nil {
+			return err
+		}
+		return x.Add(name, entries)
+	})
+	if err != nil {
 		return err
 	}
 	var records int64

@@ -26,13 +26,20 @@ type store struct {
 	fsys     vfs.FS
 	settings Settings
 	hasher   *chunk.Hasher
-	keys     *seal.Keys // nil when plain
-	index    *index.Index
+	keys     *seal.Keys   // nil when plain
+	index    *index.Index // asked through withIndex
 	packs    *packCache
 	decoder  *seal.Decoder
 	frames   *frameCache
 	leaves   *leafCache
 	limit    chan struct{} // chunks being read at once, beside the callers' own
+
+	// indexMu is held for reading while the index is used and for writing while
+	// it is made anew. It comes before Repository.mu.
+	indexMu   sync.RWMutex
+	indexMade int          // how often that was done; guarded by indexMu, as is indexLost
+	indexLost error        // damage that the index was not made anew for
+	fill      func() error // replaces what is in the index
 
 	background sync.WaitGroup // reading ahead
 	log        *slog.Logger
@@ -64,10 +71,10 @@ var (
 // locations returns where a record may lie, best first. A reader that finds
 // nothing looks once whether the index has moved on.
 func (s *store) locations(id chunk.ID) ([]index.Location, error) {
-	locs, err := s.index.Lookup(id)
+	locs, err := s.lookup(id)
 	if err == nil && len(locs) == 0 && s.refresh != nil {
 		if err = s.refresh(); err == nil {
-			locs, err = s.index.Lookup(id)
+			locs, err = s.lookup(id)
 		}
 	}
 	if err == nil && len(locs) == 0 {
@@ -178,8 +185,11 @@ func (s *store) copyOf(id chunk.ID, loc index.Location, use func(*pack.Header, [
 	if err == nil {
 		err = try(rec)
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return &damagedRecord{loc.Pack.Path(kind), int64(loc.Off), err}
 	}
 	healed, herr := s.heal(kind, loc)
 	if herr == nil && !bytes.Equal(healed, rec) {
@@ -193,7 +203,7 @@ func (s *store) copyOf(id chunk.ID, loc index.Location, use func(*pack.Header, [
 
 // known reports whether a chunk or node is stored already.
 func (s *store) known(id chunk.ID) (bool, error) {
-	locs, err := s.index.Lookup(id)
+	locs, err := s.lookup(id)
 	return len(locs) > 0, err
 }
 
@@ -268,8 +278,8 @@ func (s *store) readFrames(ctx context.Context, id chunk.ID, e *blockmap.Entry, 
 	for i := 0; i < len(dst); {
 		n := s.stretch(e, first+i, dst[i:])
 		if n == 0 {
-			if dst[i] != nil {
-				clear(dst[i]) // a frame of zeros
+			if err := s.zeroFrame(ctx, id, e, first+i, dst[i]); err != nil {
+				return err
 			}
 			i++
 			continue
@@ -280,6 +290,19 @@ func (s *store) readFrames(ctx context.Context, id chunk.ID, e *blockmap.Entry, 
 		i += n
 	}
 	return nil
+}
+
+// zeroFrame clears dst, unless it is nil, for a frame that e calls one of
+// zeros. A table that lies there has another digest than that of zeros.
+func (s *store) zeroFrame(ctx context.Context, id chunk.ID, e *blockmap.Entry, n int, dst []byte) error {
+	switch {
+	case dst == nil:
+		return nil
+	case e.Frames[n].Digest == s.hasher.ZeroFrame():
+		clear(dst)
+		return nil
+	}
+	return s.rescueFrame(ctx, id, id, n, e.Frames[n].Digest, dst)
 }
 
 // readChunk is readFrames for a whole chunk. It returns the stored bytes of the
@@ -327,13 +350,20 @@ func (s *store) readStretch(ctx context.Context, id chunk.ID, e *blockmap.Entry,
 	if err != nil {
 		return err
 	}
-	last := &e.Frames[first+len(dst)-1]
 	off := e.Frames[first].Off
-	buf := getBuffer(int(last.Off + last.Stored - off))
-	defer putBuffer(buf)
+	length := 0
+	for i := range dst {
+		length += int(e.Frames[first+i].Stored)
+	}
+	// A table that lies may name more than the record has.
 	loc := locs[0]
-	quick := loc.Len >= last.Off+last.Stored &&
-		s.readAt(pack.Data, loc.Pack, *buf, int64(loc.Off)+int64(off)) == nil
+	quick := int64(off)+int64(length) <= int64(loc.Len)
+	if !quick {
+		length = 0
+	}
+	buf := getBuffer(length)
+	defer putBuffer(buf)
+	quick = quick && s.readAt(pack.Data, loc.Pack, *buf, int64(loc.Off)+int64(off)) == nil
 	var key *seal.RecordKey
 	if s.keys != nil {
 		key = s.keys.Record(salt)
@@ -389,6 +419,9 @@ func (s *store) rescueFrame(ctx context.Context, id, rec chunk.ID, n int, want c
 		}
 		if f.Codec == seal.Zero {
 			clear(dst)
+			if want != s.hasher.ZeroFrame() {
+				return fmt.Errorf("frame %d: %w", n, errDigest)
+			}
 			return nil
 		}
 		// Opening works in place; a copy keeps the record for another try.

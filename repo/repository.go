@@ -35,9 +35,10 @@ type Repository struct {
 
 	warnOnce sync.Once // about leases that can't be taken
 
-	mu     sync.Mutex // guards the two below
-	seen   uint64     // ledger segment up to which the index knows all packs
-	closed bool
+	mu       sync.Mutex // guards all below
+	seen     uint64     // ledger segment up to which the index knows all packs
+	byLedger bool       // the index files are damaged and not looked at
+	closed   bool
 }
 
 // Open opens a repository for reading.
@@ -51,7 +52,10 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r.store.index = x
+	if err := x.Skipped(); err != nil {
+		opt.Log.Warn("index is completed from the packs", "err", err)
+	}
+	r.store.index, r.store.fill = x, r.fillIndex
 	r.store.refresh = func() error { return r.refresh(ctx) }
 	if err := r.refresh(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.Close())
@@ -73,7 +77,7 @@ func openRepository(fsys vfs.FS, opt *Options) (*Repository, error) {
 		}
 		idKey = keys.IDKey()
 	}
-	signers, err := readSigners(fsys)
+	signers, err := readSigners(fsys, opt.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -113,37 +117,65 @@ func (r *Repository) Close() error {
 // refresh makes the reader's index know every pack that the ledger names: from
 // the index files, and for commits after those from the packs themselves.
 func (r *Repository) refresh(ctx context.Context) error {
+	made := r.store.timesMade()
+	err := r.readOn(ctx)
+	if errors.Is(err, index.ErrDamaged) {
+		err = r.store.remakeIndex(made, err)
+	}
+	return err
+}
+
+func (r *Repository) readOn(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := r.store.index
-	if err := x.Refresh(); err != nil {
-		return err
+	if !r.byLedger {
+		if err := x.Refresh(); err != nil {
+			return err
+		}
+		r.seen = max(r.seen, x.Covers())
 	}
+	return r.addPacks(ctx)
+}
+
+// addPacks adds the packs of the segments after the last one seen. A segment
+// that can't be read costs what only it says, and is tried again next time.
+// The caller holds mu.
+func (r *Repository) addPacks(ctx context.Context) error {
 	last, err := lastSegment(r.fsys)
 	if err != nil {
 		return err
 	}
-	first := max(r.seen, x.Covers()) + 1
-	err = readLedger(r.fsys, first, last, func(s *ledger.Segment) error {
+	whole := true
+	for n := r.seen + 1; n <= last; n++ {
+		s, err := readSegment(r.fsys, n)
+		if err != nil {
+			r.log.Error("ledger segment can't be read", "err", err)
+			whole = false
+			continue
+		}
 		for p := range s.Packs() {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := indexPack(r.fsys, x, p); err != nil {
+			err := indexPack(r.fsys, r.store.index, p)
+			if errors.Is(err, index.ErrDamaged) {
+				return err
+			}
+			if err != nil {
 				// What needs this pack will say so; the rest can be read.
 				r.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+		if whole {
+			r.seen = n
+		}
 	}
-	r.seen = max(r.seen, last)
 	return nil
 }
 
-// indexPack adds a pack's records to the index unless it has them.
+// indexPack adds a pack's records to the index unless it has them. Of a pack
+// whose list of records is damaged beyond healing it adds those it finds.
 func indexPack(fsys vfs.FS, x *index.Index, p ledger.Pack) error {
 	has, err := x.HasPack(p.Name)
 	if has || err != nil {
@@ -155,9 +187,12 @@ func indexPack(fsys vfs.FS, x *index.Index, p ledger.Pack) error {
 	}
 	entries, err := packEntries(f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("read records of %s: %w", p.Name.Path(p.Kind), err)
+		err = fmt.Errorf("read records of %s: %w", p.Name.Path(p.Kind), err)
 	}
-	return x.Add(p.Name, entries)
+	if len(entries) > 0 || err == nil {
+		err = errors.Join(err, x.Add(p.Name, entries))
+	}
+	return err
 }
 
 func packEntries(f vfs.File) ([]pack.Entry, error) {

@@ -127,7 +127,7 @@ func (r *restorer) leaf(ctx context.Context, first int64, l *blockmap.Leaf) erro
 			j.entry = e
 		}
 		// A chunk that can't be found sorts first and fails when it is read.
-		if locs, err := r.disk.store.index.Lookup(id); err == nil && len(locs) > 0 {
+		if locs, err := r.disk.store.lookup(id); err == nil && len(locs) > 0 {
 			j.pack, j.off = locs[0].Pack, locs[0].Off
 		}
 		jobs = append(jobs, j)

@@ -187,7 +187,7 @@ func (r *run) prepare(ctx context.Context) error {
 func (r *run) newPackWriter(k pack.Kind) *packWriter {
 	o := r.owner
 	return &packWriter{
-		kind: k, fsys: o.fsys, index: o.store.index, rec: r.record, rand: r.rand, epoch: uint32(o.epoch),
+		kind: k, fsys: o.fsys, in: o.store, rec: r.record, rand: r.rand, epoch: uint32(o.epoch),
 		opt:     pack.Options{Parity: o.settings.Parity, PackBytes: o.settings.PackBytes},
 		spare:   make(chan *pack.Builder, builders),
 		stored:  make(chan error, 1),

@@ -102,30 +102,35 @@ func readRunRecord(fsys vfs.FS, id RunID) (runHead, []ledger.Pack, error) {
 	return head, packs, nil
 }
 
-// parseRunRecord reads lines up to the first that is not whole. One that is
-// followed by others is damage, not a torn write.
+// parseRunRecord reads the lines that are whole. A last line that is not may be
+// a torn write; one that is followed by others is damage, an error beside what
+// the others say.
 func parseRunRecord(data []byte) (head runHead, packs []ledger.Pack, err error) {
-	for n := 0; len(data) > 0; n++ {
+	for n := 1; len(data) > 0; n++ {
 		line, rest, whole := bytes.Cut(data, []byte{'\n'})
-		if !whole || !lineHolds(line) {
-			if bytes.IndexByte(rest, '\n') >= 0 {
-				return head, packs, fmt.Errorf("%w: line %d of a run record is damaged", ErrFormat, n+1)
-			}
-			return head, packs, nil
-		}
-		if n == 0 {
-			err = json.Unmarshal(line, &head)
-		} else {
-			var p ledger.Pack
-			err = json.Unmarshal(line, &p)
-			packs = append(packs, p)
-		}
-		if err != nil {
-			return head, packs, fmt.Errorf("%w: line %d of a run record: %w", ErrFormat, n+1, err)
-		}
 		data = rest
+		var bad error
+		switch {
+		case !whole:
+			return head, packs, err
+		case !lineHolds(line):
+			bad = errors.New("fails its checksum")
+			if len(rest) == 0 {
+				return head, packs, err
+			}
+		case n == 1:
+			bad = json.Unmarshal(line, &head)
+		default:
+			var p ledger.Pack
+			if bad = json.Unmarshal(line, &p); bad == nil {
+				packs = append(packs, p)
+			}
+		}
+		if bad != nil && err == nil {
+			err = fmt.Errorf("%w: line %d of a run record: %w", ErrFormat, n, bad)
+		}
 	}
-	return head, packs, nil
+	return head, packs, err
 }
 
 // lineHolds reports whether a line's checksum is right.

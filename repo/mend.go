@@ -1,0 +1,138 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"holdfast/repo/chunk"
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+)
+
+// The index says nothing that the packs don't. When it turns out damaged it is
+// made anew from them, by the owner for good, by a reader in its own memory:
+// it never keeps anybody from reading or backing up.
+
+// withIndex lets do ask or change the index. When the index turns out damaged,
+// it is made anew and do runs once more.
+func (s *store) withIndex(do func(x *index.Index) error) error {
+	s.indexMu.RLock()
+	made, err := s.indexMade, s.indexLost
+	if err == nil {
+		err = do(s.index)
+	}
+	s.indexMu.RUnlock()
+	if !errors.Is(err, index.ErrDamaged) {
+		return err
+	}
+	if err := s.remakeIndex(made, err); err != nil {
+		return err
+	}
+	s.indexMu.RLock()
+	defer s.indexMu.RUnlock()
+	if s.indexLost != nil {
+		return s.indexLost
+	}
+	return do(s.index)
+}
+
+// lookup returns every place of a record that the index knows.
+func (s *store) lookup(id chunk.ID) (locs []index.Location, err error) {
+	err = s.withIndex(func(x *index.Index) (err error) {
+		locs, err = x.Lookup(id)
+		return err
+	})
+	return locs, err
+}
+
+// timesMade says how often the index was made anew, for remakeIndex.
+func (s *store) timesMade() int {
+	s.indexMu.RLock()
+	defer s.indexMu.RUnlock()
+	return s.indexMade
+}
+
+// loseIndex notes that the index must be made anew before it is used again.
+func (s *store) loseIndex(cause error) {
+	s.indexMu.Lock()
+	defer s.indexMu.Unlock()
+	s.indexLost = cause
+}
+
+// remakeIndex makes the index anew because of the damage in cause, unless that
+// was done since it had been made the given number of times. Whoever asks the
+// index meanwhile waits: half an index would say that chunks are missing.
+func (s *store) remakeIndex(made int, cause error) error {
+	s.indexMu.Lock()
+	defer s.indexMu.Unlock()
+	if s.indexMade != made {
+		return nil
+	}
+	s.log.Warn("index is damaged and made anew from the packs", "err", cause)
+	s.indexLost = cause
+	if err := s.fill(); err != nil {
+		return fmt.Errorf("make the index anew: %w", errors.Join(err, cause))
+	}
+	s.indexMade, s.indexLost = s.indexMade+1, nil
+	return nil
+}
+
+// fillIndex replaces a reader's index by all packs that the ledger names. From
+// then on the index files are not looked at: only what the ledger says anew.
+func (r *Repository) fillIndex() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.store.index.Reset(); err != nil {
+		return err
+	}
+	r.seen, r.byLedger = 0, true
+	return r.addPacks(context.Background())
+}
+
+// fillIndex replaces the owner's index by all packs of the ledger and of runs
+// that are not in it, which may be going on. A pack stands in runs/ before it
+// is indexed, and in the ledger before it goes from there: runs/ first and the
+// ledger second misses none.
+func (o *Owner) fillIndex() error {
+	x := o.store.index
+	if err := x.Reset(); err != nil {
+		return err
+	}
+	runs, err := o.readRuns()
+	if err != nil {
+		return err
+	}
+	last, err := lastSegment(o.fsys)
+	if err != nil {
+		return err
+	}
+	add := func(p ledger.Pack) {
+		if err := indexPack(o.fsys, x, p); err != nil {
+			o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+		}
+	}
+	err = readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
+		for p := range s.Packs() {
+			add(p)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		for _, p := range r.packs {
+			if _, err := o.fsys.Stat(p.Name.Path(p.Kind)); err == nil {
+				add(p)
+			}
+		}
+	}
+	return nil
+}
+
+// flushIndex makes durable what the index has got, and that it has every pack
+// of the ledger.
+func (o *Owner) flushIndex() error {
+	return o.store.withIndex(func(x *index.Index) error { return x.Flush(o.state.Head().Number) })
+}
