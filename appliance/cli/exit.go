@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"holdfast/repo"
+)
+
+// Exit codes. They are part of the interface: documented in README.md, never
+// reused for something else.
+const (
+	exitDone        = 0
+	exitFailed      = 1   // whatever has no code of its own
+	exitDifference  = 2   // what was compared differs
+	exitNotFound    = 3   // no such restore point or disk, or more than one
+	exitBusy        = 4   // another process owns the repository
+	exitWrongKey    = 5   // no passphrase or identity given opens it
+	exitNotRepo     = 6   // not a repository, or one of a newer format
+	exitUsage       = 64  // the command line is wrong, names in it too
+	exitInterrupted = 130 // SIGINT or SIGTERM
+)
+
+var (
+	// errDifference ends a verb that has printed the difference it found.
+	errDifference = errors.New("difference found")
+
+	// errInterrupted stands for whatever a signal made of the verb.
+	errInterrupted = errors.New("interrupted")
+)
+
+// usageError is a command line that cannot be run.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// hintError is an error with a way out that only its place knows.
+type hintError struct {
+	error
+	hint string
+}
+
+func (e *hintError) Unwrap() error { return e.error }
+
+// withHint adds the line that says what to do about err.
+func withHint(err error, format string, args ...any) error {
+	return &hintError{err, fmt.Sprintf(format, args...)}
+}
+
+// outcome is one kind of error, its exit code, and the hint that helps when the
+// error brings none of its own.
+type outcome struct {
+	is   func(error) bool
+	code int
+	hint string
+}
+
+// outcomes is the border where errors become exit codes: the first that matches
+// wins, and an error that matches none has failed.
+var outcomes = []outcome{
+	{wraps(errDifference), exitDifference, ""},
+	{wraps(errInterrupted), exitInterrupted, ""},
+	{wraps(context.Canceled), exitInterrupted, ""},
+	{kind[*usageError], exitUsage, ""},
+	{wraps(repo.ErrName), exitUsage, "names have 1 to 255 bytes of UTF-8, no slash and no control characters; NAME=PATH names a disk"},
+	{wraps(repo.ErrNotFound), exitNotFound, `"holdfast repo points DIR" lists the restore points`},
+	{kind[*repo.AmbiguousError], exitNotFound, "give more of the id"},
+	{kind[*repo.BusyError], exitBusy, "--wait DURATION waits for it"},
+	{wraps(repo.ErrNeedKey), exitWrongKey, "give --passphrase-file or --identity-file"},
+	{wraps(repo.ErrWrongKey), exitWrongKey, ""},
+	{wraps(repo.ErrNotRepository), exitNotRepo, `"holdfast repo init DIR" makes one`},
+	{wraps(repo.ErrNewerFormat), exitNotRepo, "read it with a newer holdfast"},
+	{wraps(repo.ErrExists), exitFailed, "a repository goes into a new or an empty directory"},
+	{wraps(repo.ErrReadOnly), exitFailed, "points, restore, diff, stats and dump work there"},
+	{wraps(repo.ErrMachine), exitFailed, "--adopt continues the machine's points under its new identity"},
+	{wraps(repo.ErrNoSigner), exitFailed, "set HOLDFAST_STATE to the directory that was the state when the repository was made"},
+	{wraps(repo.ErrChanges), exitFailed, "without --require-changed everything is read instead"},
+}
+
+// exitCode turns an error into an exit code.
+func exitCode(err error) int {
+	code, _ := judge(err)
+	return code
+}
+
+// judge returns the exit code of err and the hint for it, "" for none.
+func judge(err error) (code int, hint string) {
+	if err == nil {
+		return exitDone, ""
+	}
+	code = exitFailed
+	for _, o := range outcomes {
+		if o.is(err) {
+			code, hint = o.code, o.hint
+			break
+		}
+	}
+	var h *hintError
+	if errors.As(err, &h) {
+		hint = h.hint
+	}
+	return code, hint
+}
+
+func wraps(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func kind[T error](err error) bool {
+	var t T
+	return errors.As(err, &t)
+}

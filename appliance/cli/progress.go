@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// meter shows how far long work is: a bar with bytes, rate and time left on a
+// terminal, one line a minute elsewhere, nothing with --quiet or --json.
+type meter struct {
+	out   io.Writer
+	what  string
+	total int64
+	every time.Duration // between lines
+	now   func() time.Time
+	bar   *progressbar.ProgressBar // nil where lines are printed
+
+	mu    sync.Mutex // guards the rest
+	start time.Time
+	line  time.Time // of the last line
+}
+
+const lineEvery = time.Minute
+
+// progress starts a meter for work of total bytes; nil when nothing is shown.
+func (a *app) progress(what string, total int64) *meter {
+	if a.quiet || a.json {
+		return nil
+	}
+	m := &meter{out: a.err, what: what, total: total, every: lineEvery, now: time.Now}
+	m.start = m.now()
+	m.line = m.start
+	if f, ok := a.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		m.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what),
+			progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true), progressbar.OptionUseIECUnits(true),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
+	}
+	return m
+}
+
+// at says that done bytes are behind us.
+func (m *meter) at(done int64) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bar != nil {
+		m.bar.Set64(done) //nolint:errcheck // a terminal that went away is no reason to stop
+		return
+	}
+	now := m.now()
+	if now.Sub(m.line) < m.every {
+		return
+	}
+	m.line = now
+	fmt.Fprintln(m.out, m.text(done, now))
+}
+
+// text is one line of progress.
+func (m *meter) text(done int64, now time.Time) string {
+	rate := perSecond(done, now.Sub(m.start))
+	s := fmt.Sprintf("%s: %s of %s, %s/s", m.what, formatSize(done), formatSize(m.total), formatSize(rate))
+	if rate > 0 && done < m.total {
+		left := time.Duration(float64(m.total-done) / float64(rate) * float64(time.Second))
+		s += fmt.Sprintf(", %s left", left.Round(time.Second))
+	}
+	return s
+}
+
+// end takes the bar away. What was left unfinished keeps its last state on the
+// screen, so that one sees how far it came.
+func (m *meter) end(complete bool) {
+	if m == nil || m.bar == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if complete {
+		m.bar.Finish() //nolint:errcheck // as above
+	} else {
+		m.bar.Exit() //nolint:errcheck // as above
+		fmt.Fprintln(m.out)
+	}
+}
