@@ -242,6 +242,11 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			if _, ok := loose[packKey{p.Kind, p.Name}]; !ok {
 				continue
 			}
+			// Whoever stored it may have been killed before the name was
+			// durable, and the next segment promises that it is.
+			if err := o.fsys.SyncDir(p.Name.Dir(p.Kind)); err != nil {
+				return err
+			}
 			add(p)
 			o.unrecorded = append(o.unrecorded, p)
 		}
