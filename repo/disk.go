@@ -123,7 +123,7 @@ func (d *Disk) corrupt(ctx context.Context, off int64, n int, err error) error {
 	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 		return err
 	}
-	c := &CorruptError{Point: d.point, Disk: d.info.Name, Off: off, Len: int64(n), Err: err}
+	c := &CorruptError{Point: d.point, Disk: d.info.Name, Off: off, Len: min(int64(n), d.Size()-off), Err: err}
 	var dr *damagedRecord
 	if errors.As(err, &dr) {
 		c.Pack = dr.Path

@@ -3,6 +3,7 @@ package repo
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -104,7 +105,11 @@ func (r *restorer) plan(ctx context.Context) error {
 		return r.leaf(ctx, at.First, l)
 	}})
 	if err != nil {
-		return d.corrupt(ctx, next*int64(d.store.settings.Geometry.ChunkBytes), blockmap.Fanout*d.store.settings.Geometry.ChunkBytes, err)
+		first, count, size := next, int64(blockmap.Fanout), int64(d.store.settings.Geometry.ChunkBytes)
+		if ne := (*blockmap.NodeError)(nil); errors.As(err, &ne) {
+			first, count = ne.First, ne.Chunks
+		}
+		return d.corrupt(ctx, first*size, int(min(count, d.tree.Chunks)*size), err)
 	}
 	return r.hole(ctx, next, d.tree.Chunks)
 }
