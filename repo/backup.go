@@ -78,31 +78,49 @@ const (
 	ReadChanged ReadMode = "changed" // what a change list named
 )
 
-// backupDisk runs the pipeline for one disk and returns its root.
+// backupDisk backs up one disk and returns its root. A parent whose block map
+// is damaged is done without: what it would have told is read.
 func (r *run) backupDisk(ctx context.Context, n int, d SourceDisk) (chunk.ID, error) {
 	dr := &r.result.Disks[n]
-	size := d.Source.Size()
-	if size < 0 {
+	if size := d.Source.Size(); size < 0 {
 		return chunk.Null, fmt.Errorf("%w: size %d", ErrShortSource, size)
 	}
 	parent := r.parentDisk(d.Name)
 	plan, err := r.planDisk(ctx, d, parent)
-	if err != nil {
+	if err == nil {
+		var root chunk.ID
+		if root, err = r.readDisk(ctx, dr, d, parent, plan); err == nil {
+			return root, nil
+		}
+	}
+	var damage *blockmap.NodeError
+	if ctx.Err() != nil || !errors.As(err, &damage) || damage.Op != "read" {
 		return chunk.Null, err
 	}
+	why := fmt.Sprintf("the block map of point %s is damaged: %v", parent.point, damage)
+	if r.opt.RequireChanged && d.Changes != nil {
+		return chunk.Null, fmt.Errorf("%w: disk %s: %s", ErrChanges, d.Name, why)
+	}
+	r.log.Error("parent can't be used", "machine", r.opt.Machine, "disk", d.Name, "err", damage)
+	dr.Counters = Counters{}
+	return r.readDisk(ctx, dr, d, nil, diskPlan{mode: ReadFull, reason: why, warn: "everything was read: " + why})
+}
+
+// readDisk runs the pipeline for one disk as planned.
+func (r *run) readDisk(ctx context.Context, dr *DiskRun, d SourceDisk, parent *parentDisk, plan diskPlan) (chunk.ID, error) {
 	dr.Mode, dr.Reason = plan.mode, plan.reason
 	dr.Counters.SampledBytes += plan.sampled
 	if plan.warn != "" {
 		r.result.Warnings = append(r.result.Warnings, fmt.Sprintf("disk %s: %s", d.Name, plan.warn))
 	}
-
+	geo, size := r.store.settings.Geometry, d.Source.Size()
 	var old blockmap.Tree
 	if plan.mode != ReadFull {
-		old = parent.tree(r.store.settings.Geometry)
+		old = parent.tree(geo)
 	}
 	sink := &diskSink{
 		run: r, disk: d.Name, counters: &dr.Counters, size: size,
-		editor: blockmap.NewEditor(r.nodes, r.store.layout(), old, r.store.settings.Geometry.Chunks(size)),
+		editor: blockmap.NewEditor(r.nodes, r.store.layout(), old, geo.Chunks(size)),
 	}
 	p := &diskRun{
 		store: r.store, rand: r.rand, compression: r.opt.Compression, src: d.Source,
