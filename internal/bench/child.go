@@ -1,0 +1,101 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"holdfast/repo"
+	"holdfast/repo/vfs"
+)
+
+// childEnv names the job of a process that bench starts as itself, because the
+// Go API is to be measured in a process of its own.
+const childEnv = "HOLDFAST_BENCH_CHILD"
+
+// childInput is what such a process is told, as JSON on its standard input.
+type childInput struct {
+	Repo  string
+	State string
+	Pass  string // file with the passphrase; "" for none
+
+	// For "read".
+	Offsets []int64
+	Depth   int
+	Limit   time.Duration
+
+	// For "profile".
+	Disk    string // to back up; "": restore the latest point
+	Profile string // where the CPU profile goes
+}
+
+func runChild(job string) error {
+	var in childInput
+	if err := json.NewDecoder(os.Stdin).Decode(&in); err != nil {
+		return err
+	}
+	switch job {
+	case "read":
+		return childRead(in)
+	case "profile":
+		return childProfile(in)
+	}
+	return errors.New("unknown job")
+}
+
+// startChild runs a job in a process of its own and returns what it printed.
+func startChild(ctx context.Context, job string, in childInput) ([]byte, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), childEnv+"="+job)
+	cmd.Stdin = bytes.NewReader(p)
+	var errOut bytes.Buffer
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, tail(errOut.String()))
+	}
+	return out, nil
+}
+
+// directories opens the repository's directory and the state directory.
+func (in childInput) directories() (dir *vfs.Dir, opt repo.Options, err error) {
+	if dir, err = vfs.OS(in.Repo); err != nil {
+		return nil, opt, err
+	}
+	if opt.State, err = vfs.OS(in.State); err != nil {
+		return nil, opt, err
+	}
+	if in.Pass != "" {
+		p, err := os.ReadFile(in.Pass)
+		if err != nil {
+			return nil, opt, err
+		}
+		opt.Passphrase = []byte(strings.TrimSpace(string(p)))
+	}
+	return dir, opt, nil
+}
+
+// input names the site to a child.
+func (h *holdfast) input(s site) childInput {
+	in := childInput{Repo: s.repo(), State: s.state()}
+	if h.seal {
+		in.Pass = s.pass()
+	}
+	return in
+}
