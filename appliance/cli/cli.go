@@ -26,12 +26,15 @@ import (
 // exit code. Cancelling ctx, as a signal does, ends the verb in order: what it
 // began is undone or complete when Run returns.
 func Run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Writer) int {
-	a := &app{in: stdin, out: stdout, err: stderr}
+	return (&app{in: stdin, out: stdout, err: stderr}).run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
 	verb, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
@@ -56,6 +59,8 @@ type app struct {
 	logFormat      string
 	passphraseFile string
 	identityFiles  []string
+
+	workFactor int // of scrypt for new passphrases; 0 means the default, which tests can't wait for
 }
 
 const (

@@ -118,7 +118,7 @@ func (a *app) repoInit(ctx context.Context, opt initOptions) error {
 func (a *app) createOptions(opt initOptions) (repo.CreateOptions, error) {
 	c := repo.CreateOptions{
 		Geometry:  chunk.Geometry{ChunkBytes: int(opt.chunk), FrameBytes: int(opt.frame)},
-		PackBytes: int(opt.pack), Recipients: opt.recipients,
+		PackBytes: int(opt.pack), Recipients: opt.recipients, WorkFactor: a.workFactor,
 	}
 	if err := c.Geometry.Check(); err != nil {
 		return c, &usageError{err}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -18,7 +20,7 @@ func (a *app) report(path string, verb *cobra.Command, err error) int {
 	if code == exitUsage && hint == "" {
 		hint = fmt.Sprintf("%q explains", verb.CommandPath()+" --help")
 	}
-	text := err.Error()
+	text := oneLine(err)
 	if path != "" {
 		text = path + ": " + text
 	}
@@ -35,6 +37,18 @@ func (a *app) report(path string, verb *cobra.Command, err error) int {
 		fmt.Fprintf(a.err, "hint: %s\n", hint)
 	}
 	return code
+}
+
+// oneLine prints an error that was joined of several without saying anything
+// twice.
+func oneLine(err error) string {
+	var lines []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if line != "" && !slices.ContainsFunc(lines, func(l string) bool { return strings.HasSuffix(l, line) }) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // warn tells the person something that does not change the outcome.

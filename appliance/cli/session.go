@@ -16,11 +16,16 @@ import (
 // openDir opens a repository's directory. A directory that is not there is not
 // a repository.
 func openDir(dir string) (*vfs.Dir, error) {
-	d, err := vfs.OS(dir)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, fmt.Errorf("%w: %w", repo.ErrNotRepository, err)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		return nil, fmt.Errorf("%s: %w: there is no such directory", dir, repo.ErrNotRepository)
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s: %w: it is not a directory", dir, repo.ErrNotRepository)
 	}
-	return d, err
+	return vfs.OS(dir)
 }
 
 // reading runs fn with the repository in dir open for reading.

@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"holdfast/internal/testreq"
+)
+
+var update = flag.Bool("update", false, "write what the scripts compare with")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"holdfast": func() {
+		a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, workFactor: 10}
+		os.Exit(a.run(context.Background(), os.Args[1:]))
+	}})
+}
+
+// TestScripts runs a script per verb. Besides what testscript has they use the
+// commands in scriptCommands.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, scriptParams("testdata/script"))
+}
+
+// TestRootScripts runs the scripts that need devices and mounts.
+func TestRootScripts(t *testing.T) {
+	testreq.Need(t, "loop", "losetup", "mount")
+	testscript.Run(t, scriptParams("testdata/root"))
+}
+
+func TestQemuScripts(t *testing.T) {
+	testreq.Need(t, "qemu-img")
+	testscript.Run(t, scriptParams("testdata/qemu"))
+}
+
+func scriptParams(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                scriptCommands,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOLDFAST_STATE", e.WorkDir+"/.state")
+			e.Setenv("PATH", e.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+	}
+}
+
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"exits":  scriptExits,
+	"bytes":  scriptBytes,
+	"flip":   scriptFlip,
+	"points": scriptPoints,
+	"mask":   scriptMask,
+	"hold":   scriptHold,
+	"loop":   scriptLoop,
+	"tmpfs":  scriptTmpfs,
+}
+
+// exits CODE PROGRAM ARG…: the program ends with the exit code.
+func scriptExits(ts *testscript.TestScript, _ bool, args []string) {
+	want := number(ts, args[0])
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != int(want) {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// bytes FILE OFFSET LENGTH SEED writes random bytes into FILE, the same for a seed.
+func scriptBytes(ts *testscript.TestScript, _ bool, args []string) {
+	seed := number(ts, args[3])
+	p := make([]byte, number(ts, args[2]))
+	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(p)
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY|os.O_CREATE, 0o644)
+	ts.Check(err)
+	_, err = f.WriteAt(p, number(ts, args[1]))
+	ts.Check(errors.Join(err, f.Close()))
+}
+
+// flip FILE OFFSET LENGTH turns all bits of a stretch of FILE.
+func scriptFlip(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	p := make([]byte, number(ts, args[2]))
+	_, err = f.ReadAt(p, number(ts, args[1]))
+	ts.Check(err)
+	for i := range p {
+		p[i] ^= 0xff
+	}
+	_, err = f.WriteAt(p, number(ts, args[1]))
+	ts.Check(errors.Join(err, f.Close()))
+}
+
+// points DIR sets P1, P2, … to the ids of the restore points.
+func scriptPoints(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("holdfast", append([]string{"repo", "points", "--json"}, args...)...))
+	for i, m := range regexp.MustCompile(`(?m)^      "id": "(.*)"`).FindAllStringSubmatch(ts.ReadFile("stdout"), -1) {
+		ts.Setenv(fmt.Sprintf("P%d", i+1), m[1])
+	}
+}
+
+// masks are what differs from run to run, or is for package repo to decide.
+var masks = []struct {
+	what *regexp.Regexp
+	to   string
+}{
+	{regexp.MustCompile(`\b[a-z2-7]{20}\b`), "ID20"},
+	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "HEX64"},
+	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "HEX32"},
+	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{24}\b`), "PACK"},
+	{regexp.MustCompile(`SHA256:[A-Za-z0-9+/]+`), "SHA256:KEY"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z`), "TIME"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "TIME"},
+	{regexp.MustCompile(`"(actor|host)": ".+"`), `"$1": "WHO"`},
+	{regexp.MustCompile(`(?m)^(ID20 .*\S) +[\d.]+ [KM]?i?B$`), "$1  STORED"},
+	{regexp.MustCompile(`("(?:seconds|storedBytes|packBytes|parityBytes|nodeBytes|indexBytes|overheadBytes|packsPerTiB|sampledBytes)": )[-+.e\d]+`), "${1}0"},
+}
+
+// mask FILE: writes standard output to FILE without what differs from run to
+// run, for cmp.
+func scriptMask(ts *testscript.TestScript, _ bool, args []string) {
+	text := strings.ReplaceAll(ts.ReadFile("stdout"), ts.Getenv("WORK"), "WORK")
+	for _, m := range masks {
+		text = m.what.ReplaceAllString(text, m.to)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
+}
+
+// hold FILE: takes the lock on FILE, until the script ends.
+func scriptHold(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR|os.O_CREATE, 0o644)
+	ts.Check(err)
+	ts.Check(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
+	ts.Defer(func() { f.Close() })
+}
+
+// loop VAR FILE: sets VAR to a loop device over FILE, until the script ends.
+func scriptLoop(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("losetup", "--find", "--show", ts.MkAbs(args[1])))
+	dev := strings.TrimSpace(ts.ReadFile("stdout"))
+	ts.Setenv(args[0], dev)
+	ts.Defer(func() { exec.Command("losetup", "--detach", dev).Run() })
+}
+
+// tmpfs DIR BYTES: mounts a tmpfs of so many bytes on DIR, until the script ends.
+func scriptTmpfs(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(ts.Exec("mount", "-t", "tmpfs", "-o", "size="+args[1], "none", dir))
+	ts.Defer(func() { exec.Command("umount", dir).Run() })
+}
+
+func number(ts *testscript.TestScript, s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	ts.Check(err)
+	return n
+}
