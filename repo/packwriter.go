@@ -32,6 +32,7 @@ type packWriter struct {
 	made    int                // builders there are, at most two
 	stored  chan error         // result of the pack being stored, while busy
 	busy    bool
+	loose   bool              // a pack may have its name that onStore was not called for
 	onStore func(ledger.Pack) // called once per pack that has its name
 
 	mu      sync.Mutex // guards all below
@@ -153,6 +154,7 @@ func (p *packWriter) store(b *pack.Builder) (err error) {
 	if err := p.rec.add(lp); err != nil {
 		return errors.Join(err, p.fsys.Remove(tmp))
 	}
+	defer func() { p.loose = p.loose || err != nil }()
 	if err := vfs.Place(p.fsys, tmp, path); err != nil {
 		return err
 	}

@@ -271,6 +271,12 @@ func (r *run) abandon() {
 	if err := errors.Join(r.data.finish(), r.meta.wait()); err != nil {
 		o.log.Debug("last pack of a failed run", "run", r.id, "err", err)
 	}
+	if r.data.loose || r.meta.loose {
+		// Only the run's record knows of that pack, so no commit of this owner
+		// may remove it. The next owner looks what there is.
+		o.log.Warn("what the failed run stored is found when the repository is opened again", "run", r.id)
+		return
+	}
 	head, packs, rerr := readRunRecord(o.fsys, r.id)
 	if rerr == nil && len(packs) == 0 {
 		rerr = o.fsys.Remove(runPath(r.id))
