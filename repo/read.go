@@ -346,9 +346,9 @@ func (s *store) readStretch(ctx context.Context, id chunk.ID, e *blockmap.Entry,
 	if e.Frames[first].InBase {
 		rec, salt = e.Base, e.BaseSalt
 	}
-	locs, err := s.locations(rec)
-	if err != nil {
-		return err
+	var loc index.Location // zero: the table names a base that is nowhere
+	if locs, err := s.locations(rec); err == nil {
+		loc = locs[0]
 	}
 	off := e.Frames[first].Off
 	length := 0
@@ -356,7 +356,6 @@ func (s *store) readStretch(ctx context.Context, id chunk.ID, e *blockmap.Entry,
 		length += int(e.Frames[first+i].Stored)
 	}
 	// A table that lies may name more than the record has.
-	loc := locs[0]
 	quick := int64(off)+int64(length) <= int64(loc.Len)
 	if !quick {
 		length = 0
@@ -402,10 +401,34 @@ func (s *store) decodeFrame(dst, stored []byte, f *pack.Frame, key *seal.RecordK
 	return nil
 }
 
-// rescueFrame reads one frame from record rec by that record's own header,
-// from any copy of it, healed where necessary. want is the frame's digest.
+// rescueFrame reads one frame of chunk id the long way, first from record rec,
+// where the frame table says it is, then from the chunk's own record and the
+// base that this one names. want is the frame's digest.
 func (s *store) rescueFrame(ctx context.Context, id, rec chunk.ID, n int, want chunk.Digest, dst []byte) error {
-	err := s.record(ctx, rec, func(h *pack.Header, b []byte) error {
+	err := s.frameIn(ctx, rec, n, want, dst)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	errs := []error{err}
+	if rec != id {
+		if err = s.frameIn(ctx, id, n, want, dst); err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	e, err := s.entry(ctx, id)
+	if err == nil && e.Frames[n].InBase && e.Base != rec {
+		if err = s.frameIn(ctx, e.Base, n, want, dst); err == nil {
+			return nil
+		}
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// frameIn reads one frame from a record by the record's own header, from any
+// copy of it, healed where necessary.
+func (s *store) frameIn(ctx context.Context, rec chunk.ID, n int, want chunk.Digest, dst []byte) error {
+	return s.record(ctx, rec, func(h *pack.Header, b []byte) error {
 		if n >= len(h.Frames) || h.Frames[n].InBase || h.Frames[n].Digest != want {
 			return fmt.Errorf("frame %d: %w", n, errDigest)
 		}
@@ -428,11 +451,4 @@ func (s *store) rescueFrame(ctx context.Context, id, rec chunk.ID, n int, want c
 		stored := append([]byte(nil), b[f.Off:f.Off+f.Stored]...)
 		return s.decodeFrame(dst, stored, &f, key, rec, n)
 	})
-	if err != nil && rec == id {
-		// The chunk may also be stored in another shape: a patch and a whole.
-		if e, eerr := s.entry(ctx, id); eerr == nil && n < len(e.Frames) && e.Frames[n].InBase {
-			return s.rescueFrame(ctx, id, e.Base, n, want, dst)
-		}
-	}
-	return err
 }
