@@ -9,17 +9,22 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A ChangeSet is what a change list says: for each disk the state it starts
 // from and the ranges that may have changed since.
 //
 // In text, a line starting with "base" begins a disk, each line after it is a
-// range in bytes, and "#" begins a comment:
+// range in bytes, and "#" where a word could begin starts a comment:
 //
-//	base 4f6qz… size 107374182400 disk root.raw change 52-3f/12
+//	base 4f6qz… size 107374182400 disk "Hard disk 1.vmdk" change 52-3f/12
 //	0 65536
 //	1048576 4096
+//
+// Words are separated by blanks. A value that has blanks in it, or begins with
+// '"' or '#', stands in double quotes, with Go's escapes; any other may.
 //
 // "base" is followed by a point id or a change id; "disk" may be left out when
 // the machine has one disk; "change" names the source's state now, for the
@@ -51,12 +56,11 @@ func ParseChanges(r io.Reader) (*ChangeSet, error) {
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, maxChangeLine)
 	for n := 1; sc.Scan(); n++ {
-		text, _, _ := strings.Cut(sc.Text(), "#")
-		words := strings.Fields(text)
-		if len(words) == 0 {
-			continue
+		words, err := splitWords(sc.Text())
+		if len(words) > 0 && err == nil {
+			err = set.line(words)
 		}
-		if err := set.line(words); err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("%w: line %d: %w", ErrChanges, n, err)
 		}
 	}
@@ -76,6 +80,38 @@ func ParseChanges(r io.Reader) (*ChangeSet, error) {
 		}
 	}
 	return set, nil
+}
+
+// splitWords returns the words of a line, those in quotes without them.
+func splitWords(line string) ([]string, error) {
+	var words []string
+	for {
+		line = strings.TrimLeftFunc(line, unicode.IsSpace)
+		switch {
+		case line == "" || line[0] == '#':
+			return words, nil
+		case line[0] != '"':
+			end := strings.IndexFunc(line, unicode.IsSpace)
+			if end < 0 {
+				end = len(line)
+			}
+			words, line = append(words, line[:end]), line[end:]
+			continue
+		}
+		quoted, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return nil, fmt.Errorf("a quote that does not end, or has an escape that is none: %.40s", line)
+		}
+		word, err := strconv.Unquote(quoted)
+		if err != nil {
+			return nil, fmt.Errorf("bad quote %.40s", quoted)
+		}
+		line = line[len(quoted):]
+		if r, _ := utf8.DecodeRuneInString(line); line != "" && !unicode.IsSpace(r) {
+			return nil, fmt.Errorf("no blank behind %.40s", quoted)
+		}
+		words = append(words, word)
+	}
 }
 
 func (s *ChangeSet) line(words []string) error {
