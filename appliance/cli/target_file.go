@@ -112,7 +112,9 @@ func restoreRaw(ctx context.Context, f *os.File, d *repo.Disk, length int64, sho
 	if err := f.Truncate(length); err != nil {
 		return repo.RestoreResult{}, err
 	}
-	res, err := d.Restore(ctx, f, repo.RestoreOptions{Progress: func(done, _ int64) { show(done) }})
+	out := &behind{f: f}
+	res, err := d.Restore(ctx, out, repo.RestoreOptions{Progress: func(done, _ int64) { show(done) }})
+	out.wait()
 	if err != nil {
 		return res, err
 	}
