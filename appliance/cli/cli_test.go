@@ -22,17 +22,17 @@ func holdfast(ctx context.Context, args ...string) (code int, stdout, stderr str
 	return code, out.String(), err.String()
 }
 
-// newRepository makes a repository and the disk m in it.
-func newRepository(t *testing.T) (dir, disk string) {
-	t.Helper()
-	t.Setenv(envState, t.TempDir())
-	dir, disk = filepath.Join(t.TempDir(), "r"), filepath.Join(t.TempDir(), "disk")
+// newRepository makes a repository and the disk that is machine m in it.
+func newRepository(tb testing.TB) (dir, disk string) {
+	tb.Helper()
+	tb.Setenv(envState, tb.TempDir())
+	dir, disk = filepath.Join(tb.TempDir(), "r"), filepath.Join(tb.TempDir(), "disk")
 	if err := os.WriteFile(disk, []byte(strings.Repeat("holdfast", 1<<17)), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, args := range [][]string{{"repo", "init", dir}, {"repo", "backup", dir, "--machine", "m", disk}} {
-		if code, _, stderr := holdfast(t.Context(), args...); code != 0 {
-			t.Fatalf("%q: exit code %d, %s", args, code, stderr)
+		if code, _, stderr := holdfast(tb.Context(), args...); code != 0 {
+			tb.Fatalf("%q: exit code %d, %s", args, code, stderr)
 		}
 	}
 	return dir, disk

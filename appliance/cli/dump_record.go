@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -91,19 +90,13 @@ type frameListing struct {
 }
 
 func listRecord(h *pack.Header) recordListing {
-	l := recordListing{
+	return recordListing{
 		Schema: "holdfast.record/1", Kind: h.Kind.String(), ID: h.ID.String(), Sealed: h.Flags&pack.Sealed != 0,
 		Base: hexOr(h.Base[:], ""), Salt: hexOr(h.Salt[:], ""),
 		LogicalBytes: h.LogicalBytes, BodyBytes: h.BodyBytes, BodyCRC: fmt.Sprintf("%08x", h.BodyCRC),
+		Frames: listFrames(h.Frames),
 	}
-	for i := range h.Frames {
-		f := &h.Frames[i]
-		l.Frames = append(l.Frames, frameListing{f.Off, f.Stored, codecName(f.Codec), f.InBase, f.Digest.String()})
-	}
-	return l
 }
-
-func codecName(c seal.Codec) string { return fmt.Sprint(c) }
 
 func (a *app) printRecord(h *pack.Header) error {
 	l := listRecord(h)
@@ -158,17 +151,27 @@ func (a *app) dumpNode(name, offset string) error {
 	if err != nil {
 		return err
 	}
+	l, err := listNode(h, rec)
+	if err != nil {
+		return fmt.Errorf("%s at %s: %w", name, offset, err)
+	}
+	return a.printNode(l)
+}
+
+// listNode reads a node's record, which is whole.
+func listNode(h *pack.Header, rec []byte) (nodeListing, error) {
+	l := nodeListing{Schema: "holdfast.node/1", ID: h.ID.String(), Base: hexOr(h.Base[:], ""), Children: []childListing{}}
 	if h.Kind != pack.Node {
-		return fmt.Errorf("%s at %s: a %v and not a node", name, offset, h.Kind)
+		return l, fmt.Errorf("a %v and not a node", h.Kind)
 	}
 	n, err := blockmap.ParseNode(frameOf(h, rec, 0))
 	if err != nil {
-		return err
+		return l, err
 	}
-	l := nodeListing{Schema: "holdfast.node/1", ID: h.ID.String(), Level: n.Level, Base: hexOr(h.Base[:], ""), Children: []childListing{}}
+	l.Level = n.Level
 	table, state, err := leafTable(h, rec)
 	if err != nil {
-		return err
+		return l, err
 	}
 	l.Table = state
 	for i, id := range n.Children {
@@ -179,13 +182,19 @@ func (a *app) dumpNode(name, offset string) error {
 		var e blockmap.Entry
 		if table != nil && table.Entry(i, &e) {
 			c.Patch, c.Base = e.Patch, hexOr(e.Base[:], "")
-			for _, f := range e.Frames {
-				c.Frames = append(c.Frames, frameListing{f.Off, f.Stored, codecName(f.Codec), f.InBase, hex.EncodeToString(f.Digest[:])})
-			}
+			c.Frames = listFrames(e.Frames)
 		}
 		l.Children = append(l.Children, c)
 	}
-	return a.printNode(l)
+	return l, nil
+}
+
+func listFrames(frames []pack.Frame) []frameListing {
+	l := []frameListing{}
+	for _, f := range frames {
+		l = append(l, frameListing{f.Off, f.Stored, f.Codec.String(), f.InBase, f.Digest.String()})
+	}
+	return l
 }
 
 func frameOf(h *pack.Header, rec []byte, i int) []byte {
