@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// PointID names a restore point: 20 lower-case base32 characters, of which the
-// first ten order by time and the rest are random.
+// PointID names a restore point: 20 lower-case base32 characters. The first ten
+// are the time, so that ids sort as they were made, and the rest are random.
 type PointID string
 
 // RunID names a run, in the same form.
@@ -20,7 +20,7 @@ const (
 	idChars       = 20
 	minPrefix     = 4
 	idTimeBits    = 48
-	base32Letters = "abcdefghijklmnopqrstuvwxyz234567"
+	base32Letters = "234567abcdefghijklmnopqrstuvwxyz" // ascending, as names sort
 )
 
 var idEncoding = base32.NewEncoding(base32Letters).WithPadding(base32.NoPadding)

@@ -268,7 +268,7 @@ func (u *Unknown) check() error {
 const idDigits = 20
 
 // isID reports whether s is the id of a point or a run: 20 characters of
-// lower-case RFC 4648 base32.
+// lower-case base32: the letters and 2 to 7.
 func isID(s string) bool {
 	return len(s) == idDigits && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
 }
