@@ -77,7 +77,7 @@ func (b *runner) disk(ctx context.Context, name string) (disk, error) {
 // diskKey says all that a disk depends on.
 func (b *runner) diskKey(name string) string {
 	o := b.opt
-	return fmt.Sprint("4 ", name, o.seed, o.from, o.dense, o.sparse, o.huge, o.db, o.writes)
+	return fmt.Sprint("5 ", name, o.seed, o.from, o.dense, o.sparse, o.huge, o.db, o.writes)
 }
 
 func (b *runner) makeDisk(ctx context.Context, name string, d disk) (disk, error) {
@@ -111,12 +111,7 @@ func (b *runner) makeDisk(ctx context.Context, name string, d disk) (disk, error
 		d.Change = &c
 		return d, errors.Join(err, differs(first.image(), d.image()))
 	}
-	// Files take whole blocks, and the file system something beside.
-	room := t.bytes + int64(len(t.files)+t.dirs)*4096
-	if err := makeExt4(ctx, d.image(), room+room/20+64<<20, t); err != nil {
-		return d, err
-	}
-	if err := cut(ctx, d.image()); err != nil {
+	if err := makeTight(ctx, d.image(), t); err != nil {
 		return d, err
 	}
 	info, err := os.Stat(d.image())

@@ -22,8 +22,20 @@ type staged struct {
 	dir   string
 	files []stagedFile
 	bytes int64 // their sizes
-	dirs  int
+	dirs  map[string]bool
 }
+
+// blocks are what the files take in blocks of 4 KiB, each directory with one.
+func (t *staged) blocks() int64 {
+	n := int64(len(t.dirs))
+	for _, f := range t.files {
+		n += (f.size + 4095) / 4096
+	}
+	return n
+}
+
+// inodes are what the tree takes, and what a file system has of its own.
+func (t *staged) inodes() int { return len(t.files) + len(t.dirs) + 16 }
 
 type stagedFile struct {
 	name string // relative to the tree
@@ -77,7 +89,7 @@ func stage(ctx context.Context, dir string, roots []string, want int64, seed uin
 		}
 		return strings.Compare(a.path, b.path)
 	})
-	t := &staged{dir: dir}
+	t := &staged{dir: dir, dirs: make(map[string]bool)}
 	for _, d := range all {
 		if t.bytes >= want {
 			break
@@ -93,8 +105,10 @@ func stage(ctx context.Context, dir string, roots []string, want int64, seed uin
 			}
 			t.files = append(t.files, stagedFile{name, n})
 			t.bytes += n
+			for parent := filepath.Dir(name); !t.dirs[parent] && parent != "."; parent = filepath.Dir(parent) {
+				t.dirs[parent] = true
+			}
 		}
-		t.dirs += 1 + strings.Count(d.path, "/")
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
