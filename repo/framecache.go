@@ -88,13 +88,6 @@ func (c *frameCache) borrow(ctx context.Context, key frameKey, n int, fill func(
 	return e.data, func() { c.giveBack(e) }, nil
 }
 
-// has reports whether the frame is there or on its way.
-func (c *frameCache) has(key frameKey) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.byKey[key] != nil
-}
-
 func (c *frameCache) giveBack(e *frameEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -71,16 +71,6 @@ func (c *packCache) release(p *openPack) {
 	}
 }
 
-// forget closes a pack once nobody uses it, so that the next acquire opens what
-// has its name then.
-func (c *packCache) forget(key packKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if p := c.open[key]; p != nil {
-		c.drop(p)
-	}
-}
-
 func (c *packCache) evict(keep int) {
 	for elem := c.lru.Back(); elem != nil && len(c.open) > keep; {
 		p := elem.Value.(*openPack)
