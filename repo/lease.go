@@ -20,9 +20,13 @@ import (
 
 const pinPrefix = "pin-"
 
-// takeLease locks the point's lease. On a medium that can't be written there
+// takeLease locks the point's lease. A point that isn't there gets none, for
+// nobody would take the file away again. On a medium that can't be written there
 // is no lease and none is needed; it returns nil and warned is true.
 func takeLease(fsys vfs.FS, id PointID) (l vfs.Unlocker, warned bool, err error) {
+	if !hasManifest(fsys, id) {
+		return nil, false, fmt.Errorf("point %s: %w", id, ErrNotFound)
+	}
 	l, err = fsys.Lock(leasePath(id), vfs.Shared)
 	switch {
 	case err == nil:
@@ -33,6 +37,15 @@ func takeLease(fsys vfs.FS, id PointID) (l vfs.Unlocker, warned bool, err error)
 		return nil, true, nil
 	}
 	return nil, false, fmt.Errorf("lease point %s: %w", id, err)
+}
+
+// hasManifest reports whether either copy of a point's manifest may be there.
+func hasManifest(fsys vfs.FS, id PointID) bool {
+	_, err := fsys.Stat(pointPath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = fsys.Stat(pointPath(id) + twinSuffix)
+	}
+	return isID(string(id)) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // Pin keeps a point from being freed, whatever retention says, until Unpin with
@@ -49,8 +62,8 @@ func (r *Repository) Pin(id PointID, name string) error {
 	if lease != nil {
 		defer lease.Unlock() //nolint:errcheck // a lock we hold is given up in any case
 	}
-	if _, err := r.fsys.Stat(pointPath(id)); err != nil {
-		return fmt.Errorf("pin point %s: %w", id, notFound(err))
+	if !hasManifest(r.fsys, id) { // it may have gone before we had the lease
+		return fmt.Errorf("pin point %s: %w", id, ErrNotFound)
 	}
 	err = writePin(r.fsys, pinPath(id, name), []byte(name+"\n"))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
