@@ -336,6 +336,9 @@ func (o *Owner) settleRuns(runs []leftover) error {
 // Close writes the index, so that the next one to open needn't, and gives up
 // ownership.
 func (o *Owner) Close() error {
+	if o.lock == nil {
+		return nil // closed before
+	}
 	var errs []error
 	if o.socket != nil {
 		errs = append(errs, o.socket.close())
@@ -346,9 +349,7 @@ func (o *Owner) Close() error {
 		}
 		errs = append(errs, o.Repository.Close())
 	}
-	if o.lock != nil {
-		errs = append(errs, o.lock.Unlock())
-		o.lock = nil
-	}
+	errs = append(errs, o.lock.Unlock())
+	o.lock = nil
 	return errors.Join(errs...)
 }
