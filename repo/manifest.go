@@ -98,7 +98,10 @@ func (m *manifest) encode(keys *seal.Keys, rand io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("seal manifest: %w", err)
 	}
 	sum := sha256.Sum256(b)
-	return append(b, sum[:]...), nil
+	if b = append(b, sum[:]...); len(b) > maxManifestBytes {
+		return nil, fmt.Errorf("%w: manifest of %d bytes, at most %d", ErrFormat, len(b), maxManifestBytes)
+	}
+	return b, nil
 }
 
 // decodeManifest reads a manifest's file. Without keys the private part of a
@@ -106,6 +109,9 @@ func (m *manifest) encode(keys *seal.Keys, rand io.Reader) ([]byte, error) {
 func decodeManifest(p []byte, keys *seal.Keys) (*manifest, error) {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: manifest %s", ErrFormat, fmt.Sprintf(format, args...))
+	}
+	if len(p) > maxManifestBytes {
+		return nil, bad("of %d bytes", len(p))
 	}
 	if len(p) < manifestHead+sha256.Size || string(p[:4]) != manifestMagic {
 		return nil, bad("without its magic")

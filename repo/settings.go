@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,7 +92,8 @@ func decodeSettings(p []byte) (Settings, error) {
 	if _, err := seal.CutCheck(p); err != nil {
 		return Settings{}, fmt.Errorf("%w: settings: %w", ErrFormat, err)
 	}
-	if f.Version < 1 || f.Digest != "sha256" || len(f.ID) != 32 {
+	if raw, err := hex.DecodeString(f.ID); err != nil || hex.EncodeToString(raw) != f.ID || len(raw) != seal.RepositoryIDBytes ||
+		f.Version < 1 || f.Digest != "sha256" {
 		return Settings{}, fmt.Errorf("%w: settings of version %d, digest %.16q, id %.40q", ErrFormat, f.Version, f.Digest, f.ID)
 	}
 	s := Settings{
