@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/repo/pack"
 	"holdfast/repo/vfs"
@@ -390,4 +393,52 @@ func TestDamagedRunRecord(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestIndexDamagedDuringRuns damages the index while several run and read: the
+// index is made anew below them, and none of their packs is missing in it.
+func TestIndexDamagedDuringRuns(t *testing.T) {
+	s := sampleOf(t, sampleShape{false, -1})
+	mem := s.clone()
+	o := s.own(t, mem)
+	for _, name := range s.files(t, indexDir) {
+		for off := int64(1000); strings.HasSuffix(name, ".idx") && off < int64(len(s.data(t, name))); off += 4096 {
+			if err := mem.Corrupt(name, off, 0x10); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fresh := make([]samplePoint, 3)
+	var runs errgroup.Group
+	for i := range fresh {
+		p := &fresh[i]
+		*p = samplePoint{small: slices.Clone(s.points[0].small), big: s.points[0].big}
+		rng := rand.New(rand.NewPCG(uint64(i), 9))
+		for j := range len(p.small) / 2 {
+			p.small[j] = byte(rng.Uint32())
+		}
+		runs.Go(func() error {
+			run, err := o.Backup(t.Context(), BackupOptions{Machine: fmt.Sprint("m", i), Disks: []SourceDisk{
+				{Name: smallDisk, Source: memSource(p.small)}, {Name: bigDisk, Source: bigSource(p.big)}}})
+			if err == nil {
+				p.id = run.Point.ID
+			}
+			return err
+		})
+	}
+	for i := range s.points {
+		if errs := s.readPoint(t, o.Repository, &s.points[i], bigSize); len(errs) > 0 {
+			t.Error(errs)
+		}
+	}
+	if err := runs.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	after := sample{shape: s.shape, state: s.state, points: append(fresh, s.points...)}
+	if f := after.readAll(t, mem); len(f.errs) > 0 || f.log != "" {
+		t.Error(f)
+	}
 }
