@@ -48,7 +48,6 @@ type figures struct {
 	Times   int     `json:"runs"`                   // of which this is the median
 	WallMin float64 `json:"wallSecondsMin"`         // of these
 	WallMax float64 `json:"wallSecondsMax"`         // of these
-	Note    string  `json:"note,omitempty"`         // what is special
 	Outside bool    `json:"outsideGoals,omitempty"` // for information: goals leave it out
 }
 
@@ -238,6 +237,7 @@ type machine struct {
 	Memory   int64             `json:"memoryBytes"`
 	Kernel   string            `json:"kernel"`
 	FS       string            `json:"fileSystem"`
+	Load     string            `json:"load"` // when the bench began
 	Versions map[string]string `json:"versions"`
 }
 
@@ -247,7 +247,8 @@ func (m machine) String() string {
 		v = append(v, m.Versions[name])
 	}
 	slices.Sort(v)
-	return fmt.Sprintf("%s, %d cores, %s memory, Linux %s, work directory on %s; %s", m.CPU, m.Cores, size(m.Memory), m.Kernel, m.FS, strings.Join(v, ", "))
+	return fmt.Sprintf("%s, %d cores, %s memory, Linux %s, work directory on %s, load at the start %s; %s",
+		m.CPU, m.Cores, size(m.Memory), m.Kernel, m.FS, m.Load, strings.Join(v, ", "))
 }
 
 func thisMachine(ctx context.Context, b *runner) machine {
@@ -260,6 +261,9 @@ func thisMachine(ctx context.Context, b *runner) machine {
 	}
 	if p, err := os.ReadFile("/proc/meminfo"); err == nil {
 		m.Memory = statusBytes(append([]byte("\n"), p...), "MemTotal:")
+	}
+	if p, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m.Load, _, _ = strings.Cut(string(p), " ")
 	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
