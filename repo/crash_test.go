@@ -206,7 +206,7 @@ func sealing(sealed bool) string {
 
 // TestPowerLoss cuts the power before every operation of each mix.
 func TestPowerLoss(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // hundreds of short-lived repositories
+	defer debug.SetGCPercent(debug.SetGCPercent(200)) // hundreds of short-lived repositories
 	ways := vfs.Crashes(1, 2, 3, 4)
 	counts := make(map[string]int)
 	for _, m := range mixes {
@@ -249,7 +249,8 @@ func checkStops(t *testing.T, all []stop) {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for _, s := range all {
+	for i, s := range all {
+		all[i].world = nil // the memory goes with the check
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return nil
