@@ -22,7 +22,9 @@ const pinPrefix = "pin-"
 
 // takeLease locks the point's lease. A point that isn't there gets none, for
 // nobody would take the file away again. On a medium that can't be written there
-// is no lease and none is needed; it returns nil and warned is true.
+// is no lease and none is needed. On a full one there may be no room for it, and
+// that is no reason to refuse: whoever reads without may find the point gone, and
+// never wrong bytes. In both cases it returns nil and warned is true.
 func takeLease(fsys vfs.FS, id PointID) (l vfs.Unlocker, warned bool, err error) {
 	if !hasManifest(fsys, id) {
 		return nil, false, fmt.Errorf("point %s: %w", id, ErrNotFound)
@@ -33,7 +35,8 @@ func takeLease(fsys vfs.FS, id PointID) (l vfs.Unlocker, warned bool, err error)
 		return l, false, nil
 	case errors.Is(err, vfs.ErrLocked):
 		return nil, false, fmt.Errorf("point %s is being removed: %w", id, ErrNotFound)
-	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission),
+		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return nil, true, nil
 	}
 	return nil, false, fmt.Errorf("lease point %s: %w", id, err)
