@@ -198,9 +198,9 @@ type attempt struct {
 }
 
 // backup starts to back up a machine as it is now.
-func (s *site) backup(m *machine) attempt {
+func (s *site) backup(m *machine, flags ...string) attempt {
 	s.t.Helper()
-	args := []string{"repo", "backup", s.dir, "--machine", m.name, "--json"}
+	args := append([]string{"repo", "backup", s.dir, "--machine", m.name, "--json"}, flags...)
 	var disks []repotest.NamedDisk
 	for _, d := range m.disks {
 		args = append(args, d.name+"="+d.path)
