@@ -11,9 +11,6 @@ import (
 	"holdfast/repo/ledger"
 )
 
-// maxPacksPerSegment keeps a segment within its limits.
-const maxPacksPerSegment = 50_000
-
 // commit writes the ledger segment and then the manifest. The packs are durable
 // by now.
 func (r *run) commit(roots []chunk.ID) error {
@@ -132,11 +129,11 @@ func (r *run) manifest(roots []chunk.ID, state *ledger.State, last time.Time) *m
 func (o *Owner) recordPacks() error {
 	for {
 		o.mu.Lock()
-		if len(o.unrecorded) <= maxPacksPerSegment {
+		if len(o.unrecorded) <= ledger.MaxPacks {
 			o.mu.Unlock()
 			return nil
 		}
-		packs := slices.Clone(o.unrecorded[:maxPacksPerSegment])
+		packs := slices.Clone(o.unrecorded[:ledger.MaxPacks])
 		o.mu.Unlock()
 		if err := o.appendSegment(packs, nil, o.now(), ""); err != nil {
 			return err
@@ -151,11 +148,7 @@ func (o *Owner) appendSegment(packs []ledger.Pack, records []ledger.Record, now 
 	if o.ledgerLost != nil {
 		return fmt.Errorf("write ledger: an earlier segment failed, open the repository again: %w", o.ledgerLost)
 	}
-	body := ledger.Body{Time: now.UTC(), Epoch: o.epoch, Actor: actor}
-	if len(packs) > 0 {
-		body.Records = append(body.Records, &ledger.Packs{Packs: packs})
-	}
-	body.Records = append(body.Records, records...)
+	body := ledger.Body{Time: now.UTC(), Epoch: o.epoch, Actor: actor, Records: records, Packs: packs}
 	prev := o.state.Head()
 	text, head, err := ledger.Append(&prev, body, o.signer)
 	if err != nil {

@@ -3,8 +3,10 @@ package repo
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -138,6 +140,49 @@ func TestGoldenSettings(t *testing.T) {
 	})
 }
 
+// TestSettingsRefused has what is right by its check and can't be.
+func TestSettingsRefused(t *testing.T) {
+	line, err := goldenSettings().encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := seal.CutCheck(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, old, now string
+		want           error
+	}{
+		{"another format", "holdfast.repository", "holdfast.depository", ErrNotRepository},
+		{"a newer version", `"version":1`, `"version":2`, ErrNewerFormat},
+		{"version 0", `"version":1`, `"version":0`, ErrFormat},
+		{"another digest", "sha256", "blake3", ErrFormat},
+		{"a short id", "00112233445566778899aabbccddeeff", "00112233445566778899aabbccddee", ErrFormat},
+		{"an id in capitals", "aabbccddeeff", "AABBCCDDEEFF", ErrFormat},
+		{"an id that is none", "aabbccddeeff", "aabbccddeefg", ErrFormat},
+		{"a chunk of 3 MiB", "1048576", "3145728", chunk.ErrGeometry},
+		{"frames longer than chunks", "131072", "2097152", chunk.ErrGeometry},
+		{"short packs", "33554432", "1048575", ErrFormat},
+		{"long packs", "33554432", "268435457", ErrFormat},
+		{"21 % parity", `"parity":3`, `"parity":21`, ErrFormat},
+		{"negative parity", `"parity":3`, `"parity":-1`, ErrFormat},
+		{"unknown compression", `"auto"`, `"lzma"`, nil},
+	}
+	for _, tt := range tests {
+		text := strings.Replace(string(object), tt.old, tt.now, 1)
+		s, err := decodeSettings(seal.AddCheck([]byte(text)))
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %+v, %v, want %v", tt.name, s, err, tt.want)
+		}
+	}
+	// The version is looked at before all else, the check too.
+	text := strings.Replace(string(line), `"version":1`, `"version":2`, 1)
+	if _, err := decodeSettings([]byte(text)); !errors.Is(err, ErrNewerFormat) {
+		t.Errorf("a newer version with another check: %v", err)
+	}
+}
+
 func TestGoldenSigner(t *testing.T) {
 	line, err := goldenSigner(t).Public(1, goldenTime).Marshal()
 	if err != nil {
@@ -233,9 +278,11 @@ func TestFormatExamples(t *testing.T) {
 	has("manifest's digest", hex.EncodeToString(m[len(m)-sha256.Size:]))
 
 	seg := read("ledger/testdata/00000002")
-	const head, tail = 52, seal.SignatureBytes + sha256.Size
+	const head, tail = 56, seal.SignatureBytes + sha256.Size
+	body := head + int(binary.LittleEndian.Uint32(seg[48:]))
 	has("segment's head", hex.Dump(seg[:head]))
-	has("segment's body", string(seg[head:len(seg)-tail]))
+	has("segment's body", string(seg[head:body]))
+	has("segment's packs", hex.Dump(seg[body:len(seg)-tail]))
 	has("segment's signature and digest", hex.Dump(seg[len(seg)-tail:]))
 
 	has("leaf's payload", hex.Dump(read("blockmap/testdata/leaf")))

@@ -113,7 +113,7 @@ func (o *Owner) fillIndex() error {
 		}
 	}
 	err = readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
-		for p := range s.Packs() {
+		for _, p := range s.Packs {
 			add(p)
 		}
 		return nil

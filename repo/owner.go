@@ -223,7 +223,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for p := range s.Packs() {
+		for _, p := range s.Packs {
 			delete(loose, packKey{p.Kind, p.Name})
 			if s.Number > covered {
 				add(p)

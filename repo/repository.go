@@ -154,7 +154,7 @@ func (r *Repository) addPacks(ctx context.Context) error {
 			whole = false
 			continue
 		}
-		for p := range s.Packs() {
+		for _, p := range s.Packs {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -170,7 +170,7 @@ func (r *Repository) statPacks(ctx context.Context, s *Stats) error {
 		}
 	}
 	err = readLedger(r.fsys, 1, last, func(seg *ledger.Segment) error {
-		for p := range seg.Packs() {
+		for _, p := range seg.Packs {
 			s.Packs++
 			s.PackBytes += p.Bytes
 			delete(runs, packKey{p.Kind, p.Name})

@@ -32,6 +32,7 @@ type segmentListing struct {
 	Epoch   uint64            `json:"epoch"`
 	Actor   string            `json:"actor"`
 	Records ledger.RecordList `json:"records"`
+	Packs   []ledger.Pack     `json:"packs"`
 }
 
 func (a *app) dumpLedger(names []string) error {
@@ -45,7 +46,7 @@ func (a *app) dumpLedger(names []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		l.Segments = append(l.Segments, segmentListing{s.Number, s.Sum, s.Prev, s.Time, s.Epoch, s.Actor, s.Records})
+		l.Segments = append(l.Segments, segmentListing{s.Number, s.Sum, s.Prev, s.Time, s.Epoch, s.Actor, s.Records, append([]ledger.Pack{}, s.Packs...)})
 	}
 	if a.json {
 		return a.printJSON(l)
@@ -66,6 +67,9 @@ func (a *app) dumpLedger(names []string) error {
 			return err
 		}
 		fmt.Fprintf(a.out, "%s\n", records)
+		for _, p := range s.Packs {
+			fmt.Fprintf(a.out, "pack %s, %d bytes, sha256 %s\n", p.Name.Path(p.Kind), p.Bytes, p.SHA256)
+		}
 	}
 	return nil
 }

@@ -3,11 +3,11 @@ package ledger
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 	"time"
 
@@ -42,6 +42,11 @@ type Body struct {
 	Epoch   uint64     `json:"epoch"` // of the writer; never falls from one segment to the next
 	Actor   string     `json:"actor"` // who asked for it
 	Records RecordList `json:"records"`
+
+	// Packs that became durable since the segment before. They are not in the
+	// JSON: there are 32,000 for each TiB, and whoever opens a repository for
+	// writing reads them all.
+	Packs []Pack `json:"-"`
 }
 
 // A Record is an *Init, *Point, *Packs, *Void, or an *Unknown.
@@ -70,12 +75,7 @@ type Point struct {
 	Manifest Sum    `json:"manifest"` // of the manifest's file
 }
 
-// Packs records packs that became durable since the segment before.
-type Packs struct {
-	Packs []Pack `json:"packs"`
-}
-
-// A Pack is one pack of Packs. It has the same JSON in a run's record.
+// A Pack is a pack that became durable. Its JSON is for the records of runs.
 type Pack struct {
 	Name   pack.Name
 	Kind   pack.Kind
@@ -98,7 +98,6 @@ type Unknown struct {
 
 func (*Init) recordType() string      { return "init" }
 func (*Point) recordType() string     { return "point" }
-func (*Packs) recordType() string     { return "packs" }
 func (*Void) recordType() string      { return "void" }
 func (u *Unknown) recordType() string { return u.Type }
 
@@ -172,8 +171,6 @@ func parseRecord(object json.RawMessage) (Record, error) {
 		r = new(Init)
 	case "point":
 		r = new(Point)
-	case "packs":
-		r = new(Packs)
 	case "void":
 		r = new(Void)
 	default:
@@ -185,21 +182,6 @@ func parseRecord(object json.RawMessage) (Record, error) {
 	return r, nil
 }
 
-// Packs gives the packs of a segment in its order.
-func (b *Body) Packs() iter.Seq[Pack] {
-	return func(yield func(Pack) bool) {
-		for _, r := range b.Records {
-			if r, ok := r.(*Packs); ok {
-				for _, p := range r.Packs {
-					if !yield(p) {
-						return
-					}
-				}
-			}
-		}
-	}
-}
-
 // check refuses a body that no writer makes.
 func (b *Body) check() error {
 	if b.Time.IsZero() {
@@ -208,6 +190,11 @@ func (b *Body) check() error {
 	for i, r := range b.Records {
 		if err := r.check(); err != nil {
 			return fmt.Errorf("%w: record %d, %s: %w", ErrFormat, i, r.recordType(), err)
+		}
+	}
+	for i := range b.Packs {
+		if err := b.Packs[i].check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrFormat, err)
 		}
 	}
 	return nil
@@ -241,15 +228,6 @@ func (r *Point) check() error {
 	return nil
 }
 
-func (r *Packs) check() error {
-	for i := range r.Packs {
-		if err := r.Packs[i].check(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (r *Void) check() error {
 	if !isID(r.Point) || r.Segment == 0 {
 		return fmt.Errorf("point id %q of segment %d", r.Point, r.Segment)
@@ -271,6 +249,31 @@ const idDigits = 20
 // lower-case base32: the letters and 2 to 7.
 func isID(s string) bool {
 	return len(s) == idDigits && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
+}
+
+// packBytes is the length of a pack in a segment.
+const packBytes = 64
+
+// appendPack appends a pack as a segment has it.
+func appendPack(dst []byte, p *Pack) []byte {
+	dst = append(dst, p.Name[:]...)
+	dst = append(dst, p.SHA256[:]...)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(p.Bytes))
+	return append(dst, byte(p.Kind), 0, 0, 0, 0, 0, 0, 0)
+}
+
+// parsePack reads what appendPack wrote, and nothing else.
+func parsePack(b []byte) (Pack, error) {
+	p := Pack{
+		Name:   pack.Name(b[:16]),
+		SHA256: Sum(b[16:48]),
+		Bytes:  int64(binary.LittleEndian.Uint64(b[48:])),
+		Kind:   pack.Kind(b[56]),
+	}
+	if [7]byte(b[57:packBytes]) != [7]byte{} {
+		return p, fmt.Errorf("pack %s with reserved bytes set", p.Name)
+	}
+	return p, p.check()
 }
 
 // packLine is a Pack in JSON.

@@ -37,10 +37,6 @@ func TestParseBody(t *testing.T) {
 		}
 		return `{` + goodHead + `,"records":[` + string(text) + `]}`
 	}
-	packs := func(list string) string {
-		return `{` + goodHead + `,"records":[{"type":"packs","packs":` + list + `}]}`
-	}
-	const name, sum = "00000001-000000000000000000000001", "0000000000000000000000000000000000000000000000000000000000000000"
 	for _, c := range []struct {
 		name, body string
 		ok         bool
@@ -50,7 +46,6 @@ func TestParseBody(t *testing.T) {
 		{"unknown field of the body", `{` + goodHead + `,"later":{"a":[1]},"records":[]}`, true},
 		{"unknown field of a record", point(`{"later":[1,2]}`), true},
 		{"unknown type", `{` + goodHead + `,"records":[{"type":"later","point":7}]}`, true},
-		{"pack", packs(`[{"name":"` + name + `","kind":"data","bytes":1,"sha256":"` + sum + `","later":1}]`), true},
 		{"no time", `{"epoch":1,"actor":"x","records":[]}`, false},
 		{"not JSON", `{`, false},
 		{"not an object", `[]`, false},
@@ -74,14 +69,37 @@ func TestParseBody(t *testing.T) {
 		{"void of nothing", `{` + goodHead + `,"records":[{"type":"void"}]}`, false},
 		{"repository id", `{` + goodHead + `,"records":[{"type":"init","repository":"xy","signer":"k"}]}`, false},
 		{"no signer", `{` + goodHead + `,"records":[{"type":"init","repository":"` + testRepository + `"}]}`, false},
-		{"pack null", packs(`[null]`), false},
-		{"pack name", packs(`[{"name":"x","kind":"data","bytes":1,"sha256":"` + sum + `"}]`), false},
-		{"pack kind", packs(`[{"name":"` + name + `","kind":"other","bytes":1,"sha256":"` + sum + `"}]`), false},
-		{"pack without bytes", packs(`[{"name":"` + name + `","kind":"data","sha256":"` + sum + `"}]`), false},
 		{"too many records", `{` + goodHead + `,"records":[` + strings.Repeat(`{"type":"x"},`, maxRecords) + `{"type":"x"}]}`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := ParseSegment(reframe(s, 1, Sum{}, c.body))
+			if c.ok && err != nil || !c.ok && !errors.Is(err, ErrFormat) {
+				t.Errorf("got %v, want it read: %t", err, c.ok)
+			}
+		})
+	}
+}
+
+// TestPackBytes tries what may stand in a segment's list of packs.
+func TestPackBytes(t *testing.T) {
+	s := testSigner(t, 7)
+	good := testPack(1, pack.Data)
+	for _, c := range []struct {
+		name   string
+		change func(p []byte) []byte
+		ok     bool
+	}{
+		{"as written", func(p []byte) []byte { return p }, true},
+		{"two", func(p []byte) []byte { return append(p, p...) }, true},
+		{"kind", func(p []byte) []byte { p[56] = 3; return p }, false},
+		{"no bytes", func(p []byte) []byte { clear(p[48:56]); return p }, false},
+		{"negative length", func(p []byte) []byte { p[55] = 0x80; return p }, false},
+		{"reserved", func(p []byte) []byte { p[63] = 1; return p }, false},
+		{"a part of one", func(p []byte) []byte { return p[:63] }, false},
+		{"a part too much", func(p []byte) []byte { return append(p, 0) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := ParseSegment(reframe(s, 1, Sum{}, `{`+goodHead+`,"records":[]}`, c.change(appendPack(nil, &good))...))
 			if c.ok && err != nil || !c.ok && !errors.Is(err, ErrFormat) {
 				t.Errorf("got %v, want it read: %t", err, c.ok)
 			}
@@ -153,7 +171,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"bad record", nil, Body{Time: now, Records: RecordList{&Void{}}}, ErrFormat},
 		{"unknown record of another type", nil, Body{Time: now, Records: RecordList{&Unknown{Type: "a", JSON: json.RawMessage(`{"type":"b"}`)}}}, ErrFormat},
 		{"too long", nil, Body{Time: now, Actor: strings.Repeat("x", MaxBodyBytes)}, ErrTooLarge},
-		{"too many records", nil, Body{Time: now, Records: slices.Repeat(RecordList{&Packs{}}, maxRecords+1)}, ErrTooLarge},
+		{"too many records", nil, Body{Time: now, Records: slices.Repeat(RecordList{&Void{Point: "aaaaaaaaaaaaaaaaaaaa", Segment: 1}}, maxRecords+1)}, ErrTooLarge},
 		{"numbers used up", &Head{Number: MaxNumber}, Body{Time: now}, ErrTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -250,7 +268,7 @@ func BenchmarkParseSegment(b *testing.B) {
 	for i := range packs {
 		packs[i] = testPack(byte(i)|1, pack.Data)
 	}
-	p, _, err := Append(nil, Body{Time: time.Unix(1, 0), Records: RecordList{&Packs{Packs: packs}}}, s)
+	p, _, err := Append(nil, Body{Time: time.Unix(1, 0), Packs: packs}, s)
 	if err != nil {
 		b.Fatal(err)
 	}

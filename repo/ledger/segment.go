@@ -45,19 +45,22 @@ var (
 )
 
 const (
-	// MaxBodyBytes is the longest body: about 100,000 packs.
+	// MaxBodyBytes is the longest body in JSON.
 	MaxBodyBytes = 16 << 20
+
+	// MaxPacks is the most packs that one segment records: 8 TiB of 32 MiB.
+	MaxPacks = 1 << 18
 
 	// MaxSegmentBytes is the length of the longest segment, for those who read
 	// the files.
-	MaxSegmentBytes = headBytes + MaxBodyBytes + tailBytes
+	MaxSegmentBytes = headBytes + MaxBodyBytes + MaxPacks*packBytes + tailBytes
 
 	// MaxNumber is the highest number of a segment, of eight decimal digits.
 	MaxNumber = 99_999_999
 
 	magic     = "HFlg"
 	version   = 1
-	headBytes = 4 + 2 + 2 + 8 + sha256.Size + 4
+	headBytes = 4 + 2 + 2 + 8 + sha256.Size + 4 + 4
 	tailBytes = seal.SignatureBytes + sha256.Size
 )
 
@@ -106,21 +109,26 @@ func Append(prev *Head, body Body, s Signer) ([]byte, Head, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if len(text) > MaxBodyBytes || len(body.Records) > maxRecords {
-		return fail(fmt.Errorf("%w: %d records in %d bytes", ErrTooLarge, len(body.Records), len(text)))
+	if len(text) > MaxBodyBytes || len(body.Records) > maxRecords || len(body.Packs) > MaxPacks {
+		return fail(fmt.Errorf("%w: %d records in %d bytes, %d packs", ErrTooLarge, len(body.Records), len(text), len(body.Packs)))
 	}
-	p := make([]byte, 0, headBytes+len(text)+tailBytes)
+	size := headBytes + len(text) + len(body.Packs)*packBytes + tailBytes
+	p := make([]byte, 0, size)
 	p = append(p, magic...)
 	p = binary.LittleEndian.AppendUint16(p, version)
 	p = binary.LittleEndian.AppendUint16(p, 0)
 	p = binary.LittleEndian.AppendUint64(p, number)
 	p = append(p, prev.Sum[:]...)
 	p = binary.LittleEndian.AppendUint32(p, uint32(len(text)))
+	p = binary.LittleEndian.AppendUint32(p, uint32(len(body.Packs)))
 	p = append(p, text...)
+	for i := range body.Packs {
+		p = appendPack(p, &body.Packs[i])
+	}
 	p = append(p, s.Sign(p)...)
 	sum := sha256.Sum256(p)
 	p = append(p, sum[:]...)
-	if len(p) != headBytes+len(text)+tailBytes {
+	if len(p) != size {
 		return fail(fmt.Errorf("%w: not of %d bytes", ErrSignature, seal.SignatureBytes))
 	}
 	return p, Head{Number: number, Sum: sha256.Sum256(p)}, nil
@@ -141,10 +149,11 @@ func ParseSegment(p []byte) (*Segment, error) {
 	case le.Uint16(p[6:]) != 0:
 		return bad("reserved bytes set")
 	}
-	bodyBytes := int64(le.Uint32(p[headBytes-4:]))
-	if bodyBytes > MaxBodyBytes || bodyBytes != int64(len(p)-headBytes-tailBytes) {
-		return bad("a body of %d bytes in a segment of %d", bodyBytes, len(p))
+	bodyBytes, packs := int64(le.Uint32(p[headBytes-8:])), int64(le.Uint32(p[headBytes-4:]))
+	if bodyBytes > MaxBodyBytes || packs > MaxPacks || bodyBytes+packs*packBytes != int64(len(p)-headBytes-tailBytes) {
+		return bad("a body of %d bytes and %d packs in a segment of %d", bodyBytes, packs, len(p))
 	}
+	signed := headBytes + bodyBytes + packs*packBytes
 	end := len(p) - sha256.Size
 	h := sha256.New()
 	h.Write(p[:end])
@@ -155,14 +164,24 @@ func ParseSegment(p []byte) (*Segment, error) {
 	s := &Segment{
 		Head:      Head{Number: le.Uint64(p[8:]), Sum: Sum(h.Sum(nil))},
 		Prev:      Sum(p[16 : 16+sha256.Size]),
-		signed:    p[:headBytes+bodyBytes],
-		signature: p[headBytes+bodyBytes : end],
+		signed:    p[:signed],
+		signature: p[signed:end],
 	}
 	if s.Number == 0 || s.Number > MaxNumber {
 		return bad("number %d", s.Number)
 	}
 	if err := json.Unmarshal(p[headBytes:headBytes+bodyBytes], &s.Body); err != nil {
 		return bad("segment %d: %w", s.Number, err)
+	}
+	if packs > 0 {
+		s.Packs = make([]Pack, 0, packs)
+	}
+	for at := headBytes + bodyBytes; at < signed; at += packBytes {
+		lp, err := parsePack(p[at : at+packBytes])
+		if err != nil {
+			return bad("segment %d: %w", s.Number, err)
+		}
+		s.Packs = append(s.Packs, lp)
 	}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("ledger segment %d: %w", s.Number, err)

@@ -86,17 +86,16 @@ func (s *State) Add(seg *Segment) error {
 			err = s.addInit(seg, i, r)
 		case *Point:
 			err = s.addPoint(seg, r, signed)
-		case *Packs:
-			for i := range r.Packs {
-				s.packs++
-				s.packSize += r.Packs[i].Bytes
-			}
 		case *Void:
 			err = s.addVoid(seg, r)
 		}
 		if err != nil {
 			return fmt.Errorf("ledger segment %d: %w", seg.Number, err)
 		}
+	}
+	for i := range seg.Packs {
+		s.packs++
+		s.packSize += seg.Packs[i].Bytes
 	}
 	if s.repository == "" {
 		return fmt.Errorf("%w: segment %d does not begin the ledger", ErrFormat, seg.Number)

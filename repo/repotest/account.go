@@ -194,7 +194,7 @@ func (a *account) ledger() {
 			}
 			p := a.pair(name)
 			if s, err := ledger.ParseSegment(p); err == nil {
-				for lp := range s.Packs() {
+				for _, lp := range s.Packs {
 					a.pack(lp, "ledger segment "+ledger.FileName(n))
 				}
 			}
