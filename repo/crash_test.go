@@ -32,6 +32,7 @@ type mix struct {
 
 var mixes = []mix{
 	{"init", nil, func(ctx context.Context, w *world) error { return w.init(ctx) }},
+	{"init again", initStopped, func(ctx context.Context, w *world) error { return w.init(ctx) }},
 	{"first", initOnly, first},
 	{"increment", initAndFirst, increment},
 	{"failed", initAndFirst, failedThenAgain},
@@ -42,6 +43,22 @@ var mixes = []mix{
 }
 
 func initOnly(ctx context.Context, w *world) error { return w.init(ctx) }
+
+// initStopped is an init that was killed when one copy of the settings was there.
+func initStopped(ctx context.Context, w *world) error {
+	w.disk.OnOp(func(i int, op vfs.Op) {
+		if op.To == "format.json.twin" {
+			w.disk.CrashAt(i + 1)
+		}
+	})
+	err := w.init(ctx)
+	w.disk.OnOp(nil)
+	w.disk.Heal()
+	if !errors.Is(err, vfs.ErrCrashed) {
+		return fmt.Errorf("init was to be stopped: %w", err)
+	}
+	return nil
+}
 
 func initAndFirst(ctx context.Context, w *world) error {
 	if err := w.init(ctx); err != nil {

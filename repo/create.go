@@ -198,7 +198,16 @@ func clearHalfMade(fsys vfs.FS) error {
 			old = append(old, name)
 		}
 	}
-	for _, name := range append(old, reserveName, settingsName+twinSuffix) {
+	// Settings go first: with them alone the directory would be a repository
+	// that lost its keys.
+	err = fsys.Remove(settingsName + twinSuffix)
+	if err == nil {
+		err = fsys.SyncDir(".")
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range append(old, reserveName) {
 		if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
