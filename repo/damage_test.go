@@ -161,7 +161,7 @@ func TestLostPack(t *testing.T) {
 			for _, e := range some(packRecords(t, file), 1, turn) {
 				damages = append(damages, cutTo(int64(e.Off)+1))
 			}
-			for _, d := range some(damages, 5, turn) {
+			for _, d := range some(damages, 3, turn) {
 				f := s.readAll(t, d.do(t, s.clone(), name))
 				what := name + " " + d.name
 				if !f.opened {
