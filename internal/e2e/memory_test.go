@@ -146,23 +146,24 @@ func (m *memory) sample(pid int) {
 	}
 }
 
-// memoryGroup makes a cgroup, if we may. A program started by way of front is
-// in it; peak says afterwards what it took at most.
+// memoryGroup makes a cgroup of no more memory than that, page cache included,
+// if we may. A program started by way of front is in it; peak says afterwards
+// what it took at most.
 func memoryGroup(t *testing.T) (front []string, peak func() string) {
 	t.Helper()
-	for _, g := range []struct{ root, needs, peak string }{
-		{"/sys/fs/cgroup", "cgroup.subtree_control", "memory.peak"},            // version 2
-		{"/sys/fs/cgroup/memory", "cgroup.procs", "memory.max_usage_in_bytes"}, // version 1
+	for _, g := range []struct{ root, most, peak string }{
+		{"/sys/fs/cgroup", "memory.max", "memory.peak"},                                 // version 2
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"}, // version 1
 	} {
-		if _, err := os.Stat(filepath.Join(g.root, g.needs)); err != nil {
-			continue
-		}
 		dir, err := os.MkdirTemp(g.root, "holdfast-e2e-")
 		if err != nil {
 			continue
 		}
 		t.Cleanup(func() { os.Remove(dir) })
 		if _, err := os.Stat(filepath.Join(dir, g.peak)); err != nil {
+			continue
+		}
+		if os.WriteFile(filepath.Join(dir, g.most), []byte(strconv.Itoa(mostMemory)), 0) != nil {
 			continue
 		}
 		front = []string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(dir, "cgroup.procs")}
