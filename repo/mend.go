@@ -107,14 +107,15 @@ func (o *Owner) fillIndex() error {
 	if err != nil {
 		return err
 	}
-	add := func(p ledger.Pack) {
+	o.lacking.Store(0)
+	add := func(p ledger.Pack, segment uint64) {
 		if err := indexPack(o.fsys, x, p); err != nil {
-			o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+			o.lackPack(p, segment, err)
 		}
 	}
 	err = readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
 		for _, p := range s.Packs {
-			add(p)
+			add(p, s.Number)
 		}
 		return nil
 	})
@@ -124,15 +125,30 @@ func (o *Owner) fillIndex() error {
 	for _, r := range runs {
 		for _, p := range r.packs {
 			if _, err := o.fsys.Stat(p.Name.Path(p.Kind)); err == nil {
-				add(p)
+				add(p, last+1)
 			}
 		}
 	}
 	return nil
 }
 
+// lackPack notes that a pack of a segment can't be indexed. What needs it will
+// say so, the rest can be read, and the next owner tries again.
+func (o *Owner) lackPack(p ledger.Pack, segment uint64, err error) {
+	o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+	if first := o.lacking.Load(); first == 0 || segment < first {
+		o.lacking.Store(segment)
+	}
+}
+
 // flushIndex makes durable what the index has got, and that it has every pack
-// of the ledger.
+// of the ledger up to the first that it lacks.
 func (o *Owner) flushIndex() error {
-	return o.store.withIndex(func(x *index.Index) error { return x.Flush(o.state.Head().Number) })
+	head := o.state.Head().Number
+	return o.store.withIndex(func(x *index.Index) error {
+		if lacking := o.lacking.Load(); lacking != 0 {
+			return x.Flush(min(head, lacking-1))
+		}
+		return x.Flush(head)
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/repo/index"
@@ -24,6 +25,10 @@ type Owner struct {
 	socket *ownerSocket // nil where there can be none
 	signer *seal.Signer
 	epoch  uint64
+
+	// lacking is the first segment that names a pack which could not be indexed;
+	// 0 when there is none. The index never claims to go further.
+	lacking atomic.Uint64
 
 	// commit is held while a segment and its manifest are written. It comes
 	// before mu.
@@ -206,7 +211,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 	covered := o.store.index.Covers()
 	made := o.store.timesMade()
 	var damage error // of the index
-	add := func(p ledger.Pack) {
+	add := func(p ledger.Pack, segment uint64) {
 		if damage != nil {
 			return
 		}
@@ -215,8 +220,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			damage = err
 			o.store.loseIndex(err)
 		} else if err != nil {
-			// What needs this pack will say so; the rest can be read.
-			o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+			o.lackPack(p, segment, err)
 		}
 	}
 	err := readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
@@ -226,7 +230,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 		for _, p := range s.Packs {
 			delete(loose, packKey{p.Kind, p.Name})
 			if s.Number > covered {
-				add(p)
+				add(p, s.Number)
 			}
 		}
 		return o.state.Add(s)
@@ -247,7 +251,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			if err := o.fsys.SyncDir(p.Name.Dir(p.Kind)); err != nil {
 				return err
 			}
-			add(p)
+			add(p, last+1)
 			o.unrecorded = append(o.unrecorded, p)
 		}
 	}
