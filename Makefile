@@ -23,6 +23,7 @@ help: ## this list
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)$$/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
 	@echo; echo "RUN=name   the tests or tables of e2e and bench with that name"
 	@echo "KILLS=n    how often e2e kills a process (default $(KILLS))"
+	@echo "POWERCUTS=n how often e2e takes the power from a file system (default 20)"
 	@echo "FUZZTIME=t how long each fuzz target runs (default $(FUZZTIME))"
 
 build: ## every program into bin/
@@ -49,7 +50,7 @@ test: deps check ## deps, check, and the tests that need root when we are root
 
 e2e: build ## kill -9 and power cuts on real file systems; up to 40 minutes
 	@internal/dev/deps run test
-	HOLDFAST_E2E=1 KILLS=$(KILLS) go test -count=1 -v -timeout 40m -run '$(RUN)' ./internal/e2e
+	HOLDFAST_E2E=1 KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run '$(RUN)' ./internal/e2e
 
 bench: build ## tables against borg and restic, in var/bench; up to 40 minutes
 	@internal/dev/deps run test bench
