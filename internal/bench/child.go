@@ -27,7 +27,10 @@ type childInput struct {
 	State string
 	Pass  string // file with the passphrase; "" for none
 
-	// For "read".
+	// For "read": a file on a peer's mount, served by a process, or "" for
+	// the Go API.
+	File    string
+	Server  int
 	Offsets []int64
 	Depth   int
 	Limit   time.Duration
@@ -63,6 +66,11 @@ func startChild(ctx context.Context, job string, in childInput) ([]byte, error) 
 	}
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Env = append(os.Environ(), childEnv+"="+job)
+	if in.File != "" {
+		// The signals by which Go interrupts its own threads would interrupt
+		// FUSE requests, which restic answers with EIO.
+		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
+	}
 	cmd.Stdin = bytes.NewReader(p)
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut

@@ -132,8 +132,11 @@ func (b *runner) readPoint(ctx context.Context, t tool, s site, offsets []int64,
 	return r, json.Unmarshal(out, &r)
 }
 
-// childRead reads through the Go API.
+// childRead reads through the Go API, or from a mount.
 func childRead(in childInput) error {
+	if in.File != "" {
+		return childReadFile(in)
+	}
 	dir, opt, err := in.directories()
 	if err != nil {
 		return err
@@ -157,6 +160,23 @@ func childRead(in childInput) error {
 	}
 	report, err := randomReads(disk, in.Offsets, in.Depth, in.Limit, os.Getpid())
 	if err := errors.Join(err, reader.Close(), r.Close()); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(report)
+}
+
+func childReadFile(in childInput) error {
+	f, err := os.Open(in.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Whatever the kernel read ahead would be for nothing.
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
+		return err
+	}
+	report, err := randomReads(f, in.Offsets, in.Depth, in.Limit, in.Server)
+	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(report)
@@ -247,20 +267,16 @@ func (b *runner) readMounted(ctx context.Context, t tool, s site, offsets []int6
 	if err != nil {
 		return r, fmt.Errorf("mount: %w", err)
 	}
-	f, err := os.Open(image)
-	if err != nil {
-		return r, err
-	}
-	defer f.Close()
-	// Whatever the kernel read ahead would be for nothing.
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
-		return r, err
-	}
 	// The mount has read its index by now; the data shall be cold.
 	if err := chill(s.dir); err != nil {
 		return r, err
 	}
-	return randomReads(f, offsets, depth, b.opt.readTime, cmd.Process.Pid)
+	in := childInput{File: image, Server: cmd.Process.Pid, Offsets: offsets, Depth: depth, Limit: b.opt.readTime}
+	out, err := startChild(ctx, "read", in)
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(out, &r)
 }
 
 // appears waits until a path matches, or the process that should bring it has

@@ -77,7 +77,7 @@ func (b *runner) disk(ctx context.Context, name string) (disk, error) {
 // diskKey says all that a disk depends on.
 func (b *runner) diskKey(name string) string {
 	o := b.opt
-	return fmt.Sprint("5 ", name, o.seed, o.from, o.dense, o.sparse, o.huge, o.db, o.writes)
+	return fmt.Sprint("6 ", name, o.seed, o.from, o.dense, o.sparse, o.huge, o.db, o.writes)
 }
 
 func (b *runner) makeDisk(ctx context.Context, name string, d disk) (disk, error) {
