@@ -80,9 +80,7 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 	if err := o.tidy(ctx); err != nil {
 		return nil, err
 	}
-	if o.socket, err = listenOwner(fsys, o); err != nil {
-		return nil, err
-	}
+	o.socket = listenOwner(fsys, o)
 	return o, nil
 }
 

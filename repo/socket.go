@@ -57,23 +57,30 @@ type fdHolder interface{ Fd() int }
 func socketPath(d fdHolder) string { return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), sockName) }
 
 // listenOwner starts to listen, if the file system can have sockets. A socket
-// that is left over belongs to a dead owner, since we have the lock.
-func listenOwner(fsys vfs.FS, o *Owner) (*ownerSocket, error) {
+// that is left over belongs to a dead owner, since we have the lock. An owner
+// that can't be asked, for lack of an inode on a full volume, is one all the
+// same: nil then, and a warning.
+func listenOwner(fsys vfs.FS, o *Owner) *ownerSocket {
 	d, ok := fsys.(fdHolder)
 	if !ok {
-		return nil, nil
+		return nil
 	}
 	path := socketPath(d)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("listen for others: %w", err)
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	l, err := net.Listen("unix", path)
+	var l net.Listener
+	if err == nil {
+		l, err = net.Listen("unix", path)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("listen for others: %w", err)
+		o.log.Warn("other processes can't ask what this one is doing", "err", err)
+		return nil
 	}
 	s := &ownerSocket{fsys: fsys, l: l, o: o}
 	s.conns.Go(s.accept)
-	return s, nil
+	return s
 }
 
 func (s *ownerSocket) accept() {

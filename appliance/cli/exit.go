@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"holdfast/repo"
 )
@@ -80,6 +81,7 @@ var outcomes = []outcome{
 	{wraps(repo.ErrReadOnly), exitFailed, "points, restore, diff, stats and dump work there"},
 	{wraps(repo.ErrMachine), exitFailed, "--adopt continues the machine's points under its new identity"},
 	{wraps(repo.ErrNoSigner), exitFailed, "set HOLDFAST_STATE to the directory that was the state when the repository was made"},
+	{wraps(syscall.ENOSPC), exitFailed, "make room and run it again; a backup stores nothing twice"},
 	{wraps(repo.ErrChanges), exitFailed, "without --require-changed everything is read instead"},
 }
 
