@@ -50,6 +50,7 @@ test: deps check ## deps, check, and the tests that need root when we are root
 
 e2e: build ## kill -9 and power cuts on real file systems; up to 40 minutes
 	@internal/dev/deps run test
+	HOLDFAST_LONG=1 go test -count=1 -timeout 60m -run '$(RUN)' ./repo
 	HOLDFAST_E2E=1 KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run '$(RUN)' ./internal/e2e
 
 bench: build ## tables against borg and restic, in var/bench; up to 40 minutes

@@ -48,6 +48,9 @@ func (r *run) commit(roots []chunk.ID) error {
 	if err := o.appendSegment(packs, records, m.Time, m.Actor); err != nil {
 		return err
 	}
+	o.mu.Lock()
+	o.voids = o.voids[len(voids):]
+	o.mu.Unlock()
 	// From here on the point will exist, if not by us then by the next owner,
 	// unless the manifest is lost: then it is closed as void.
 	if err := writeTwins(o.fsys, pointPath(m.Point), file); err != nil {
@@ -165,6 +168,5 @@ func (o *Owner) appendSegment(packs []ledger.Pack, records []ledger.Record, now 
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.unrecorded = slices.Delete(o.unrecorded, 0, len(packs))
-	o.voids = nil
 	return o.state.Add(seg)
 }

@@ -53,9 +53,10 @@ func hasManifest(fsys vfs.FS, id PointID) bool {
 
 // Pin keeps a point from being freed, whatever retention says, until Unpin with
 // the same name, across restarts of whoever pinned it. Pinning again under the
-// same name changes nothing. The name obeys CheckName.
+// same name changes nothing. The name obeys
+// CheckName and has at most 200 bytes.
 func (r *Repository) Pin(id PointID, name string) error {
-	if err := CheckName("pin", name); err != nil {
+	if err := checkPin(name); err != nil {
 		return err
 	}
 	lease, _, err := takeLease(r.fsys, id)
@@ -75,9 +76,19 @@ func (r *Repository) Pin(id PointID, name string) error {
 	return nil
 }
 
+// maxPinBytes leaves room for the point's id in a file's name.
+const maxPinBytes = 200
+
+func checkPin(name string) error {
+	if len(name) > maxPinBytes {
+		return fmt.Errorf("%w: pin %.64q has %d bytes, more than %d", ErrName, name, len(name), maxPinBytes)
+	}
+	return CheckName("pin", name)
+}
+
 // Unpin takes a pin away.
 func (r *Repository) Unpin(id PointID, name string) error {
-	if err := CheckName("pin", name); err != nil {
+	if err := checkPin(name); err != nil {
 		return err
 	}
 	err := r.fsys.Remove(pinPath(id, name))

@@ -56,7 +56,8 @@ func Open(ctx context.Context, fsys vfs.FS, opt Options) (*Repository, error) {
 		opt.Log.Warn("index is completed from the packs", "err", err)
 	}
 	r.store.index, r.store.fill = x, r.fillIndex
-	r.store.refresh = func() error { return r.refresh(ctx) }
+	// Later refreshes outlive the call that opened.
+	r.store.refresh = func() error { return r.refresh(context.WithoutCancel(ctx)) }
 	if err := r.refresh(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.Close())
 	}

@@ -60,7 +60,9 @@ const defaultJob = "manual"
 
 // Backup reads disks and makes them a restore point. When it returns an error
 // there is no point; what was stored by then stays and is found by the next
-// run of the machine. Cancelling the context is such an error.
+// run of the machine. Cancelling the context is such an error. Only a medium
+// that fails for good in the very last step can leave a point all the same,
+// whole, which the next owner finds.
 func (o *Owner) Backup(ctx context.Context, opt BackupOptions) (*Run, error) {
 	if opt.Job == "" {
 		opt.Job = defaultJob
