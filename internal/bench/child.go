@@ -23,9 +23,10 @@ const childEnv = "HOLDFAST_BENCH_CHILD"
 
 // childInput is what such a process is told, as JSON on its standard input.
 type childInput struct {
-	Repo  string
-	State string
-	Pass  string // file with the passphrase; "" for none
+	Repo    string
+	State   string
+	Pass    string // file with the passphrase; "" for none
+	Profile string // where a CPU profile goes; "" for none
 
 	// For "read": a file on a peer's mount, served by a process, or "" for
 	// the Go API.
@@ -35,21 +36,28 @@ type childInput struct {
 	Depth   int
 	Limit   time.Duration
 
-	// For "profile".
-	Disk    string // to back up; "": restore the latest point
-	Profile string // where the CPU profile goes
+	// For "work".
+	Disk   string // to back up; "": restore the latest point to Target
+	Target string
 }
 
-func runChild(job string) error {
+func runChild(job string) (err error) {
 	var in childInput
 	if err := json.NewDecoder(os.Stdin).Decode(&in); err != nil {
 		return err
 	}
+	if in.Profile != "" {
+		stop, err := startProfile(in.Profile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
 	switch job {
 	case "read":
 		return childRead(in)
-	case "profile":
-		return childProfile(in)
+	case "work":
+		return childWork(in)
 	}
 	return errors.New("unknown job")
 }

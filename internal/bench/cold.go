@@ -97,11 +97,7 @@ type readReport struct {
 
 func (b *runner) coldRun(ctx context.Context, t tool, s site, d disk, depth int) (figures, error) {
 	f := figures{Tool: t.label(), Peer: t.peer(), Sealed: t.sealed(), Depth: depth}
-	r := rand.New(rand.NewPCG(b.opt.seed, 6))
-	offsets := make([]int64, coldReads)
-	for i := range offsets {
-		offsets[i] = r.Int64N(d.SizeBytes/readBlock) * readBlock
-	}
+	offsets := b.offsets(d)
 	got, err := b.readPoint(ctx, t, s, offsets, depth)
 	if err != nil {
 		return f, err
@@ -113,6 +109,16 @@ func (b *runner) coldRun(ctx context.Context, t tool, s site, d disk, depth int)
 	f.IOPS = float64(f.Reads) / got.Seconds
 	f.PerByte = float64(got.Read) / float64(f.Reads*readBlock)
 	return f, nil
+}
+
+// offsets are the places that cold reads go to.
+func (b *runner) offsets(d disk) []int64 {
+	r := rand.New(rand.NewPCG(b.opt.seed, 6))
+	offsets := make([]int64, coldReads)
+	for i := range offsets {
+		offsets[i] = r.Int64N(d.SizeBytes/readBlock) * readBlock
+	}
+	return offsets
 }
 
 func (b *runner) readPoint(ctx context.Context, t tool, s site, offsets []int64, depth int) (r readReport, err error) {

@@ -31,15 +31,22 @@ func (b *runner) profile(ctx context.Context) (*result, error) {
 		return nil, err
 	}
 	r := &result{Title: "CPU profiles, kept as var/bench/NAME.pprof for go tool pprof"}
-	for _, step := range []struct{ name, disk string }{{"full", first.image()}, {"second", second.image()}, {"restore", ""}} {
+	for _, step := range []struct{ name, job, disk string }{
+		{"full", "work", first.image()}, {"second", "work", second.image()}, {"restore", "work", ""}, {"cold", "read", ""},
+	} {
 		in := b.plain.input(s)
 		in.Disk, in.Profile = step.disk, filepath.Join(b.opt.work, step.name+".pprof")
+		in.Target = filepath.Join(b.opt.work, "out", diskName)
+		in.Offsets, in.Depth, in.Limit = b.offsets(second), depths[len(depths)-1], b.opt.readTime
 		if step.disk != "" {
 			if err := warm(step.disk); err != nil {
 				return nil, err
 			}
 		}
-		if _, err := startChild(ctx, "profile", in); err != nil {
+		if err := chill(s.repo()); err != nil {
+			return nil, err
+		}
+		if _, err := startChild(ctx, step.job, in); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.name, err)
 		}
 		self, err := os.Executable()
@@ -55,27 +62,30 @@ func (b *runner) profile(ctx context.Context) (*result, error) {
 	return r, os.RemoveAll(s.dir)
 }
 
-// childProfile backs up a disk, or restores the latest point to a file that is
-// removed, under the profiler.
-func childProfile(in childInput) (err error) {
-	out, err := os.Create(in.Profile)
+// startProfile begins a CPU profile of this process.
+func startProfile(path string) (stop func() error, err error) {
+	out, err := os.Create(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := pprof.StartCPUProfile(out); err != nil {
-		return err
+		return nil, errors.Join(err, out.Close())
 	}
-	defer func() {
+	return func() error {
 		pprof.StopCPUProfile()
-		err = errors.Join(err, out.Close())
-	}()
+		return out.Close()
+	}, nil
+}
+
+// childWork backs up a disk, or restores the latest point.
+func childWork(in childInput) error {
 	dir, opt, err := in.directories()
 	if err != nil {
 		return err
 	}
 	ctx := context.Background()
 	if in.Disk == "" {
-		return profileRestore(ctx, in, opt)
+		return childRestore(ctx, in, opt)
 	}
 	d, err := image.Open(in.Disk, image.Options{DropCache: true})
 	if err != nil {
@@ -92,7 +102,7 @@ func childProfile(in childInput) (err error) {
 	return errors.Join(err, o.Close(), d.Close())
 }
 
-func profileRestore(ctx context.Context, in childInput, opt repo.Options) (err error) {
+func childRestore(ctx context.Context, in childInput, opt repo.Options) (err error) {
 	dir, _, err := in.directories()
 	if err != nil {
 		return err
@@ -113,7 +123,7 @@ func profileRestore(ctx context.Context, in childInput, opt repo.Options) (err e
 	if err != nil {
 		return err
 	}
-	target, err := os.Create(in.Profile + ".restored")
+	target, err := os.Create(in.Target)
 	if err != nil {
 		return err
 	}
