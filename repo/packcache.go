@@ -10,8 +10,9 @@ import (
 	"holdfast/repo/vfs"
 )
 
-// maxOpenPacks bounds the descriptors a repository holds for reading.
-const maxOpenPacks = 64
+// maxOpenPacks bounds the descriptors a repository holds for reading: 16 GiB of
+// packs of 32 MiB. Random reads over more open a pack each time.
+const maxOpenPacks = 512
 
 // A packCache keeps the packs read last open. Safe for concurrent use.
 type packCache struct {
