@@ -70,7 +70,7 @@ func (r *Repository) Pin(id PointID, name string) error {
 		return fmt.Errorf("pin point %s: %w", id, ErrNotFound)
 	}
 	err = writePin(r.fsys, pinPath(id, name), []byte(name+"\n"))
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err != nil {
 		return fmt.Errorf("pin point %s: %w", id, readOnly(err))
 	}
 	return nil
@@ -120,11 +120,14 @@ func pinPath(id PointID, name string) string {
 	return leasesDir + "/" + pinPrefix + string(id) + "-" + name
 }
 
-// writePin makes a durable file without tmp/, which belongs to the owner: a
+// writePin makes a durable file, unless there is one, without tmp/, which belongs to the owner: a
 // reader may write in leases/ alone. A torn pin pins all the same, its content
 // is for people.
 func writePin(fsys vfs.FS, name string, text []byte) error {
 	f, err := fsys.Create(name)
+	if errors.Is(err, fs.ErrExist) {
+		return fsys.SyncDir(leasesDir) // whoever made it may have failed at that
+	}
 	if err != nil {
 		return err
 	}

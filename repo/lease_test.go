@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/repo"
 	"holdfast/repo/repotest"
 	"holdfast/repo/vfs"
 )
@@ -32,5 +33,40 @@ func TestReadOnFullMedium(t *testing.T) {
 		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "without a lease") {
 			t.Errorf("%v: %d lines logged, want one:\n%s", full, n, log.String())
 		}
+	}
+}
+
+// TestPinAgain: a pin whose directory could not be synced is durable once
+// pinning it again has succeeded.
+func TestPinAgain(t *testing.T) {
+	w := base(t, false)
+	r, err := repo.Open(t.Context(), w.disk, w.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // only read
+	points, err := r.Points(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := points[0].ID
+	if err := r.Pin(id, "before"); err != nil { // makes the lease, too
+		t.Fatal(err)
+	}
+	start := w.disk.Count()
+	if err := r.Pin(id, "steps"); err != nil {
+		t.Fatal(err)
+	}
+	last := w.disk.Ops()[w.disk.Count()-1]
+	if last.Kind != vfs.OpSyncDir {
+		t.Fatalf("the last step of a pin is %v", last)
+	}
+	w.disk.FailAt(2*w.disk.Count()-start-1, syscall.EIO)
+	is(t, "pin", r.Pin(id, "again"), syscall.EIO)
+	if err := r.Pin(id, "again"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.fork(vfs.CrashOptions{}).mem.Stat("leases/pin-" + string(id) + "-again"); err != nil {
+		t.Errorf("after a power cut: %v", err)
 	}
 }
