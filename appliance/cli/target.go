@@ -84,6 +84,9 @@ func newTarget(path string, f targetFormat, size int64, force bool) (target, err
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(path); err == nil {
+			return nil, fmt.Errorf("%s is a link to what is not there", path)
+		}
 		return f.file(path, size, force)
 	case err != nil:
 		return nil, err

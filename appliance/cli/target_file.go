@@ -3,11 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,9 +32,10 @@ const restoredPerm = 0o600
 func stage(path string, replace bool) (*staged, error) {
 	dir, base := filepath.Split(path)
 	const room = 200 // of the 255 bytes of a name
-	f, err := os.CreateTemp(filepath.Clean(dir+"."), fmt.Sprintf(".%.*s.*.partial", room, base))
+	part := strings.ToValidUTF8(base[:min(len(base), room)], "")
+	f, err := os.CreateTemp(filepath.Clean(dir+"."), "."+part+".*.partial")
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "create", Path: path, Err: errors.Unwrap(err)}
 	}
 	s := &staged{File: f, path: path, replace: replace}
 	perm := fs.FileMode(restoredPerm)
@@ -161,12 +162,15 @@ func newFlatFile(path string, size int64, force bool) (target, error) {
 	if err := checkVMDK(path, size); err != nil {
 		return nil, err
 	}
-	extent := filepath.Join(filepath.Dir(path), vmdk.FlatExtentName(filepath.Base(path)))
-	if _, err := os.Lstat(extent); err == nil && !force {
+	extent := flatExtent(path)
+	_, err := os.Lstat(extent)
+	switch {
+	case err == nil && !force:
 		return nil, existsError(extent)
+	case err != nil && !errors.Is(err, fs.ErrNotExist): // too long for a name
+		return nil, err
 	}
 	var t flatFile
-	var err error
 	if t.extent, err = stage(extent, force); err != nil {
 		return nil, err
 	}
@@ -174,6 +178,11 @@ func newFlatFile(path string, size int64, force bool) (target, error) {
 		return nil, errors.Join(err, t.extent.discard())
 	}
 	return t, nil
+}
+
+// flatExtent is where the bytes of the disk with the descriptor path go.
+func flatExtent(path string) string {
+	return filepath.Join(filepath.Dir(path), vmdk.FlatExtentName(filepath.Base(path)))
 }
 
 func (t flatFile) restore(ctx context.Context, d *repo.Disk, show func(int64)) (repo.RestoreResult, error) {
