@@ -3,6 +3,7 @@ package repo
 import (
 	"container/list"
 	"context"
+	"errors"
 	"sync"
 
 	"holdfast/repo/chunk"
@@ -48,7 +49,7 @@ func newFrameCache(budget int64) *frameCache {
 // error is not kept: the next caller tries again.
 func (c *frameCache) borrow(ctx context.Context, key frameKey, n int, fill func([]byte) error) ([]byte, func(), error) {
 	c.mu.Lock()
-	if e := c.byKey[key]; e != nil {
+	for e := c.byKey[key]; e != nil; e = c.byKey[key] {
 		e.borrowers++
 		c.lru.MoveToFront(e.elem)
 		c.mu.Unlock()
@@ -58,11 +59,16 @@ func (c *frameCache) borrow(ctx context.Context, key frameKey, n int, fill func(
 			c.giveBack(e)
 			return nil, nil, ctx.Err()
 		}
-		if e.err != nil {
-			c.giveBack(e)
-			return nil, nil, e.err
+		if e.err == nil {
+			return e.data, func() { c.giveBack(e) }, nil
 		}
-		return e.data, func() { c.giveBack(e) }, nil
+		err := e.err
+		c.giveBack(e)
+		// Whoever loaded it may have lost interest; we have not.
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			return nil, nil, err
+		}
+		c.mu.Lock()
 	}
 	e := &frameEntry{key: key, loading: true, borrowers: 1, done: make(chan struct{})}
 	e.elem = c.lru.PushFront(e)
