@@ -669,12 +669,28 @@ func TestClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Close(); err != nil {
+	points, err := o.Points(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pr, err := o.OpenPoint(points[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := pr.Disk(points[0].Disks[0].Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(pr.Close(), o.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if err := o.Close(); err != nil {
 		t.Errorf("close again: %v", err)
 	}
+	_, err = disk.ReadAt(make([]byte, disk.Size()), 0)
+	is(t, "read what is closed", err, repo.ErrClosed)
+	_, err = disk.Restore(t.Context(), nil, repo.RestoreOptions{})
+	is(t, "restore what is closed", err, repo.ErrClosed)
 	if _, err := w.backup(t.Context(), o, another(w), nil); err == nil {
 		t.Error("a backup by an owner who is none any more")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 
@@ -120,8 +121,11 @@ func (d *Disk) chunk(ctx context.Context, no int64) (chunk.ID, *blockmap.Entry, 
 
 // corrupt says where on the disk an error struck, unless it is the caller's.
 func (d *Disk) corrupt(ctx context.Context, off int64, n int, err error) error {
-	if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+	if ctx.Err() != nil {
 		return err
+	}
+	if errors.Is(err, fs.ErrClosed) {
+		return fmt.Errorf("disk %s of point %s: %w: %w", d.info.Name, d.point, ErrClosed, err)
 	}
 	c := &CorruptError{Point: d.point, Disk: d.info.Name, Off: off, Len: min(int64(n), d.Size()-off), Err: err}
 	var dr *damagedRecord
