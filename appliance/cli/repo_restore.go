@@ -130,7 +130,26 @@ func restoreTasks(reader *repo.Reader, opt restoreOptions, format targetFormat) 
 		}
 		tasks = append(tasks, t)
 	}
-	return tasks, into, nil
+	return tasks, into, distinct(tasks, format)
+}
+
+// distinct refuses tasks that would write the same file, as the disks "a" and
+// "a-flat" do in a format that puts the bytes of a.vmdk into a-flat.vmdk.
+func distinct(tasks []*restoreTask, format targetFormat) error {
+	taken := make(map[string]string)
+	for _, t := range tasks {
+		name, files := t.disk.Info().Name, []string{t.path}
+		if format.beside != nil {
+			files = append(files, format.beside(t.path))
+		}
+		for _, file := range files {
+			if other, dup := taken[file]; dup {
+				return withHint(fmt.Errorf("disks %s and %s would both be in %s", other, name, file), "POINT:DISK restores one")
+			}
+			taken[file] = name
+		}
+	}
+	return nil
 }
 
 // fileNames gives each disk the name of a file of its own. A disk that is

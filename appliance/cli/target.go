@@ -29,15 +29,16 @@ type target interface {
 
 // targetFormat is a format that a disk can be restored to.
 type targetFormat struct {
-	name string
-	ext  string // of a file made in a directory
-	file func(path string, size int64, force bool) (target, error)
+	name   string
+	ext    string // of a file made in a directory
+	file   func(path string, size int64, force bool) (target, error)
+	beside func(path string) string // a second file that it makes; nil: none
 }
 
 var targetFormats = []targetFormat{
-	{"raw", ".raw", newRawFile},
-	{"vmdk", ".vmdk", newStreamFile},
-	{"vmdk-flat", ".vmdk", newFlatFile},
+	{"raw", ".raw", newRawFile, nil},
+	{"vmdk", ".vmdk", newStreamFile, nil},
+	{"vmdk-flat", ".vmdk", newFlatFile, flatExtent},
 }
 
 func targetFormatNames() []string {
