@@ -225,6 +225,25 @@ func TestOneRunPerMachine(t *testing.T) {
 	})
 }
 
+// TestOneFirstRunPerName: two first runs of one name at the same time do not
+// make two machines of it.
+func TestOneFirstRunPerName(t *testing.T) {
+	w, o := owned(t)
+	var once sync.Once
+	w.must(t, o, oneDisk("web", dense(2, 300<<10)), func(opt *repo.BackupOptions) {
+		opt.Disks[0].Source.(*repotest.Source).OnRead = func(int64) {
+			once.Do(func() {
+				again := repo.BackupOptions{Machine: "web", Disks: oneDisk("web", dense(3, 1000)).Sources()}
+				_, err := o.Backup(t.Context(), again)
+				var busy *repo.BusyError
+				if !errors.As(err, &busy) {
+					t.Errorf("a second first backup of the name: %v", err)
+				}
+			})
+		}
+	})
+}
+
 // TestLease: the owner can tell that a reader in another process has a point.
 func TestLease(t *testing.T) {
 	w, o := owned(t)

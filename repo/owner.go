@@ -39,7 +39,7 @@ type Owner struct {
 	state      *ledger.State
 	unrecorded []ledger.Pack      // durable, not in any segment yet
 	lastTime   time.Time          // of the newest point
-	busy       map[string]bool    // machine ids with a run under way
+	busy       map[string]string  // machine id → name, of those with a run under way
 	names      map[string]string  // machine name → id, by each machine's latest point
 	leftovers  map[string][]RunID // machine id → unfinished runs' records
 	voids      []ledger.Record    // to be recorded by the next segment
@@ -63,7 +63,7 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 		return nil, err
 	}
 	o := &Owner{
-		Repository: r, opt: *opt, busy: make(map[string]bool),
+		Repository: r, opt: *opt, busy: make(map[string]string),
 		names: make(map[string]string), leftovers: make(map[string][]RunID),
 	}
 	if o.signer, err = loadSigner(opt.State, r.settings.ID); err != nil {

@@ -141,11 +141,22 @@ func (o *Owner) claim(opt *BackupOptions) (string, error) {
 	if err := CheckName("machine id", id); err != nil {
 		return "", err
 	}
-	if o.busy[id] {
+	if _, busy := o.busy[id]; busy || o.busyName(opt.Machine) {
 		return "", &BusyError{Holder{PID: os.Getpid(), Doing: "backup of " + opt.Machine, Since: o.now()}}
 	}
-	o.busy[id] = true
+	o.busy[id] = opt.Machine
 	return id, nil
+}
+
+// busyName reports whether a run under way makes a point of that name. Two
+// first runs of one name would make two machines of it. The caller holds mu.
+func (o *Owner) busyName(name string) bool {
+	for _, n := range o.busy {
+		if n == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *Owner) end(r *run) {

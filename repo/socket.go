@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,11 +126,7 @@ func (o *Owner) status() *OwnerStatus {
 	st := &OwnerStatus{Holder: readHolder(o.fsys)}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for name, id := range o.names {
-		if o.busy[id] {
-			st.Runs = append(st.Runs, name)
-		}
-	}
+	st.Runs = slices.Sorted(maps.Values(o.busy))
 	return st
 }
 
