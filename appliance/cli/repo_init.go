@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
 
 	"holdfast/repo"
@@ -132,6 +133,11 @@ func (a *app) createOptions(opt initOptions) (repo.CreateOptions, error) {
 	}
 	if c.Parity, err = parseParity(opt.parity); err != nil {
 		return c, err
+	}
+	for _, key := range opt.recipients {
+		if _, err := age.ParseX25519Recipient(key); err != nil {
+			return c, withHint(usagef("--recipient %q is not the public key of an age identity", key), "age1… as age-keygen prints it")
+		}
 	}
 	switch {
 	case opt.encrypt:
