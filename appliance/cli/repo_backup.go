@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,6 +126,9 @@ func (a *app) backupRun(opt backupOptions) (repo.BackupOptions, error) {
 	}
 	if err := repo.CheckName("machine", opt.machine); err != nil {
 		return run, err
+	}
+	if opt.format != "" && !slices.Contains(image.Formats(), opt.format) {
+		return run, usagef("--format %s: want %s", opt.format, strings.Join(image.Formats(), ", "))
 	}
 	if opt.compression != "" {
 		if _, err := seal.ParseCompression(opt.compression); err != nil {
