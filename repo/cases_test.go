@@ -571,6 +571,43 @@ func TestKeys(t *testing.T) {
 	is(t, "own without the signing key", err, repo.ErrNoSigner)
 }
 
+// TestOtherSigner: an owner with another signing key than the repository's does
+// not get as far as to spoil the ledger.
+func TestOtherSigner(t *testing.T) {
+	w, other := base(t, false), newWorld(false, 9)
+	if err := other.init(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id := func(w *world) string {
+		r, err := repo.Open(t.Context(), w.disk, w.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close() //nolint:errcheck // only read
+		return r.Info().ID
+	}
+	text, err := vfs.ReadFile(other.state, "signers/"+id(other)+".pem", 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := w.options()
+	state := vfs.NewMem()
+	opt.State = state
+	for _, dir := range []string{"signers", "tmp"} {
+		if err := state.Mkdir(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := vfs.WriteFile(state, "signers/"+id(w)+".pem", text); err != nil {
+		t.Fatal(err)
+	}
+	_, err = repo.Own(t.Context(), w.disk, opt, 0)
+	is(t, "own with another signing key", err, repo.ErrNoSigner)
+	if _, err := w.session(t.Context(), another(w)); err != nil {
+		t.Errorf("with the right key afterwards: %v", err)
+	}
+}
+
 // TestSealedTellsNothing: no bytes of a disk and no names are in the files of a
 // sealed repository.
 func TestSealedTellsNothing(t *testing.T) {

@@ -168,5 +168,9 @@ func (o *Owner) appendSegment(packs []ledger.Pack, records []ledger.Record, now 
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.unrecorded = slices.Delete(o.unrecorded, 0, len(packs))
-	return o.state.Add(seg)
+	if err := o.state.Add(seg); err != nil {
+		o.ledgerLost = err
+		return err
+	}
+	return nil
 }

@@ -38,7 +38,8 @@ var (
 	// ErrReadOnly says that the medium can't be written.
 	ErrReadOnly = errors.New("repository is on a read-only medium")
 
-	// ErrNoSigner says that the private signing key is not in the state directory.
+	// ErrNoSigner says that the private signing key is not in the state directory,
+	// or another one is.
 	ErrNoSigner = errors.New("signing key missing")
 
 	// ErrChanges says that a change list can't be used and must be, or is not one.
