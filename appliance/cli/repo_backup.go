@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -43,14 +44,17 @@ raw. A disk meets its parent, the disk of the point before, by its name.
 A run that fails or is interrupted makes no point. What it stored stays, and the
 next run need not store it again.
 
---changed FILE names what may have changed since a point, so that nothing else
-is read:
+--changed FILE names what may have changed since the machine's latest point, in
+bytes, so that nothing else is read:
 
   base POINT-OR-CHANGE-ID size BYTES [disk NAME] [change CHANGE-ID]
   OFFSET LENGTH
   …
 
-Where it does not fit, everything is read and that is said.`,
+Each disk has such a part, with its name if there are several; a name with
+blanks stands in double quotes. POINT is the whole id of the latest point, and
+CHANGE-ID one that a list had as its "change" when that point was made. Where a
+list does not fit, everything is read and that is said.`,
 		Example: `  holdfast repo backup /srv/backup --machine db1 /dev/vg0/db1
   holdfast repo backup /srv/backup --machine web1 root=/vm/web1.qcow2 data=/vm/web1-data.vmdk
   holdfast repo backup /srv/backup --machine db1 /dev/vg0/db1 --changed /run/db1.changed`,
@@ -93,7 +97,8 @@ func (a *app) repoBackup(ctx context.Context, opt backupOptions) error {
 		total += d.Size()
 		run.Disks = append(run.Disks, repo.SourceDisk{Name: arg.name, Source: d, Format: image.FormatOf(d), Path: arg.path})
 	}
-	if err := readChanges(opt, run.Disks); err != nil {
+	warnings, err := readChanges(opt, run.Disks)
+	if err != nil {
 		return err
 	}
 	return a.owning(ctx, opt.dir, "backup of "+opt.machine, opt.wait, func(o *repo.Owner) error {
@@ -104,6 +109,7 @@ func (a *app) repoBackup(ctx context.Context, opt backupOptions) error {
 		if err != nil {
 			return err
 		}
+		r.Warnings = append(warnings, r.Warnings...)
 		return a.printRun(r)
 	})
 }
@@ -146,22 +152,32 @@ func actor() string {
 	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
-// readChanges gives each disk its part of the change list. A part for a disk
-// that is not backed up is a mistake.
-func readChanges(opt backupOptions, disks []repo.SourceDisk) error {
+// readChanges gives each disk its part of the change list. A list that is bad,
+// or has a part for a disk that is not backed up, is worth a warning and leaves
+// the disks without, unless it is required.
+func readChanges(opt backupOptions, disks []repo.SourceDisk) (warnings []string, err error) {
 	if opt.changed == "" {
-		return nil
+		return nil, nil
 	}
 	f, err := os.Open(opt.changed)
 	if err != nil {
-		return fmt.Errorf("read the change list: %w", err)
+		return nil, fmt.Errorf("read the change list: %w", err)
 	}
 	defer f.Close()
 	set, err := repo.ParseChanges(f)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", opt.changed, err)
+	if err == nil {
+		err = assignChanges(set, disks)
 	}
-	return assignChanges(set, disks)
+	switch {
+	case err == nil:
+		return nil, nil
+	case opt.requireChange || !errors.Is(err, repo.ErrChanges):
+		return nil, fmt.Errorf("read %s: %w", opt.changed, err)
+	}
+	for i := range disks {
+		disks[i].Changes = nil
+	}
+	return []string{fmt.Sprintf("everything was read: %s: %v", opt.changed, err)}, nil
 }
 
 func assignChanges(set *repo.ChangeSet, disks []repo.SourceDisk) error {
