@@ -24,8 +24,8 @@ func newRepoDiff(a *app) *cobra.Command {
 		Use:   "diff DIR POINT[:DISK] POINT[:DISK]",
 		Short: "Print the ranges in which two points differ",
 		Long: `Print the ranges of bytes in which the disks of two points differ, in whole
-frames. Disks meet by name; where one is missing in one of the points, all its
-data differs from nothing. With :DISK on both sides, two disks of any names are
+frames. Disks meet by name; one that is missing in one of the points is named,
+without ranges. With :DISK on both sides, two disks of any names are
 compared. The time it takes follows the difference, not the disks.
 
 Exit code 0: the points are equal. 2: they differ.`,
