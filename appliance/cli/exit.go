@@ -20,7 +20,7 @@ const (
 	exitWrongKey    = 5   // no passphrase or identity given opens it
 	exitNotRepo     = 6   // not a repository, or one of a newer format
 	exitUsage       = 64  // the command line is wrong, names in it too
-	exitInterrupted = 130 // SIGINT or SIGTERM
+	exitInterrupted = 130 // SIGINT, SIGTERM or SIGHUP
 )
 
 var (
