@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"holdfast/image"
 	"holdfast/repo"
 )
 
@@ -81,6 +82,7 @@ var outcomes = []outcome{
 	{wraps(repo.ErrReadOnly), exitFailed, "points, restore, diff, stats and dump work there"},
 	{wraps(repo.ErrMachine), exitFailed, "--adopt continues the machine's points under its new identity"},
 	{wraps(repo.ErrNoSigner), exitFailed, "set HOLDFAST_STATE to the directory that was the state when the repository was made"},
+	{wraps(image.ErrOutside), exitFailed, "what a disk is made of must lie in the directory of the file given, or below it"},
 	{wraps(syscall.ENOSPC), exitFailed, "make room and run it again; a backup stores nothing twice"},
 	{wraps(repo.ErrChanges), exitFailed, "without --require-changed everything is read instead"},
 }
