@@ -85,7 +85,7 @@ func (r *run) backupDisk(ctx context.Context, n int, d SourceDisk) (chunk.ID, er
 	if size := d.Source.Size(); size < 0 {
 		return chunk.Null, fmt.Errorf("%w: size %d", ErrShortSource, size)
 	}
-	parent := r.parentDisk(d.Name)
+	parent, done := r.parentDisk(d.Name), r.progress.DoneBytes
 	plan, err := r.planDisk(ctx, d, parent)
 	if err == nil {
 		var root chunk.ID
@@ -102,7 +102,7 @@ func (r *run) backupDisk(ctx context.Context, n int, d SourceDisk) (chunk.ID, er
 		return chunk.Null, fmt.Errorf("%w: disk %s: %s", ErrChanges, d.Name, why)
 	}
 	r.log.Error("parent can't be used", "machine", r.opt.Machine, "disk", d.Name, "err", damage)
-	dr.Counters = Counters{}
+	dr.Counters, r.progress.DoneBytes = Counters{}, done
 	return r.readDisk(ctx, dr, d, nil, diskPlan{mode: ReadFull, reason: why, warn: "everything was read: " + why})
 }
 

@@ -620,16 +620,23 @@ func TestSealedTellsNothing(t *testing.T) {
 		}
 		d := dense(1, 300<<10)
 		d.Write([]byte(secret), 100_000)
-		if _, err := w.session(t.Context(), oneDisk("payroll-server", d)); err != nil {
+		o, err := w.own(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.must(t, o, oneDisk("payroll-server", d), func(opt *repo.BackupOptions) {
+			opt.Job, opt.Actor = "quarterly figures", "the auditor"
+		})
+		if err := o.Close(); err != nil {
 			t.Fatal(err)
 		}
 		found := make(map[string]bool)
-		err := vfs.Walk(w.mem, ".", func(name string, info vfs.Info) error {
-			if info.Dir || name == "lock" {
+		err = vfs.Walk(w.mem, ".", func(name string, info vfs.Info) error {
+			if info.Dir {
 				return nil
 			}
 			text, err := vfs.ReadFile(w.mem, name, 1<<30)
-			for _, s := range []string{secret, "payroll-server"} {
+			for _, s := range []string{secret, "payroll-server", "quarterly figures", "the auditor"} {
 				found[s] = found[s] || bytes.Contains(text, []byte(s))
 			}
 			return err

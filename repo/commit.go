@@ -38,14 +38,18 @@ func (r *run) commit(roots []chunk.ID) error {
 		return err
 	}
 	rec := &ledger.Point{
-		ID: id, Sequence: m.Sequence, Machine: m.MachineID, Job: m.Job, Slot: m.Slot,
+		ID: id, Sequence: m.Sequence, Machine: m.MachineID, Job: r.store.ledgerJob(m.Job), Slot: m.Slot,
 		Full: r.parent == nil, Run: string(r.id), Manifest: sum256(file),
 	}
 	if r.parent != nil {
 		rec.Parent = string(r.parent.ID)
 	}
 	records := append(slices.Clone(voids), rec)
-	if err := o.appendSegment(packs, records, m.Time, m.Actor); err != nil {
+	actor := m.Actor
+	if o.settings.Sealed {
+		actor = "" // it is in the manifest, for those who have a key
+	}
+	if err := o.appendSegment(packs, records, m.Time, actor); err != nil {
 		return err
 	}
 	o.mu.Lock()
@@ -79,6 +83,14 @@ func (r *run) commit(roots []chunk.ID) error {
 	r.result.Point = pointOf(m, rec.Full, PointID(rec.Parent))
 	r.result.Duration = o.now().Sub(r.started)
 	return nil
+}
+
+// ledgerJob is how the ledger, which everybody can read, names a job.
+func (s *store) ledgerJob(job string) string {
+	if s.keys == nil {
+		return job
+	}
+	return s.hasher.Label(job).String()[:32]
 }
 
 // unwriteManifest takes back what was written of a manifest, so that a failed
@@ -136,11 +148,14 @@ func (o *Owner) recordPacks() error {
 			o.mu.Unlock()
 			return nil
 		}
-		packs := slices.Clone(o.unrecorded[:ledger.MaxPacks])
+		packs, voids := slices.Clone(o.unrecorded[:ledger.MaxPacks]), slices.Clone(o.voids)
 		o.mu.Unlock()
-		if err := o.appendSegment(packs, nil, o.now(), ""); err != nil {
+		if err := o.appendSegment(packs, voids, o.now(), ""); err != nil {
 			return err
 		}
+		o.mu.Lock()
+		o.voids = o.voids[len(voids):]
+		o.mu.Unlock()
 	}
 }
 

@@ -71,7 +71,12 @@ func (d *Disk) read(ctx context.Context, p []byte, off int64) error {
 	for len(p) > 0 {
 		n := min(int64(len(p)), size-off%size)
 		part, at := p[:n], off
-		d.store.limit <- struct{}{}
+		select {
+		case d.store.limit <- struct{}{}:
+		case <-ctx.Done():
+			wg.Wait()
+			return ctx.Err()
+		}
 		wg.Go(func() {
 			defer func() { <-d.store.limit }()
 			if err := d.readChunk(ctx, part, at); err != nil {

@@ -95,6 +95,33 @@ func openKeys(fsys vfs.FS, s Settings, pass []byte, identities []age.Identity) (
 	return nil, errors.Join(append([]error{ErrWrongKey}, damaged...)...)
 }
 
+// completeKeys gives each key file and public signing key its missing copy. One
+// that is damaged is left as it is, for others open the repository too.
+func completeKeys(fsys vfs.FS, log *slog.Logger) error {
+	infos, err := fsys.ReadDir(keysDir)
+	if err != nil {
+		return fmt.Errorf("list keys: %w", err)
+	}
+	for _, info := range infos {
+		name := strings.TrimSuffix(info.Name, twinSuffix)
+		_, err := completeTwins(fsys, keysDir+"/"+name, func(p []byte) (err error) {
+			if strings.HasPrefix(name, "signer-") {
+				_, err = seal.ParsePublic(p)
+			} else {
+				_, err = seal.ParseFile(p)
+			}
+			return err
+		})
+		switch {
+		case errors.Is(err, seal.ErrFormat), errors.Is(err, seal.ErrNewer):
+			log.Warn("key file has one copy, and that is damaged", "key", name, "err", err)
+		case err != nil:
+			return fmt.Errorf("complete %s/%s: %w", keysDir, name, err)
+		}
+	}
+	return nil
+}
+
 // readSigners returns the public signing keys in keys/. One that is damaged
 // beyond its twin makes signatures unknown and is no reason not to read.
 func readSigners(fsys vfs.FS, log *slog.Logger) ([]seal.Public, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,10 +91,11 @@ func (o *Owner) tidy(ctx context.Context) error {
 	if err := emptyTmp(o.fsys); err != nil {
 		return err
 	}
-	for _, name := range []string{settingsName} {
-		if _, err := completeTwins(o.fsys, name, func(p []byte) error { _, err := decodeSettings(p); return err }); err != nil {
-			return fmt.Errorf("complete %s: %w", name, err)
-		}
+	if _, err := completeTwins(o.fsys, settingsName, func(p []byte) error { _, err := decodeSettings(p); return err }); err != nil {
+		return fmt.Errorf("complete %s: %w", settingsName, err)
+	}
+	if err := completeKeys(o.fsys, o.log); err != nil {
+		return err
 	}
 	last, err := o.completeLedger()
 	if err != nil {
@@ -197,7 +199,9 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 	o.state = ledger.NewState(o.signers)
 	loose := make(map[packKey]ledger.Pack) // stored by unfinished runs, in no segment
 	for _, r := range runs {
-		o.epoch = max(o.epoch, r.head.Epoch)
+		if r.head.Epoch < math.MaxUint32 { // pack names have 32 bits of it
+			o.epoch = max(o.epoch, r.head.Epoch)
+		}
 		for _, p := range r.packs {
 			if _, err := o.fsys.Stat(p.Name.Path(p.Kind)); err == nil {
 				loose[packKey{p.Kind, p.Name}] = p
@@ -357,7 +361,7 @@ func (o *Owner) Close() error {
 		}
 		errs = append(errs, o.Repository.Close())
 	}
-	errs = append(errs, o.lock.Unlock())
+	errs = append(errs, forgetHolder(o.fsys), o.lock.Unlock())
 	o.lock = nil
 	return errors.Join(errs...)
 }

@@ -69,6 +69,16 @@ func writeHolder(fsys vfs.FS, doing string, since time.Time) error {
 	return errors.Join(err, f.Close())
 }
 
+// forgetHolder empties the lock file when the owner goes. What it did is
+// nobody's business any more.
+func forgetHolder(fsys vfs.FS) error {
+	f, err := fsys.OpenWrite(lockName)
+	if err != nil {
+		return fmt.Errorf("empty %s: %w", lockName, err)
+	}
+	return errors.Join(f.Truncate(0), f.Close())
+}
+
 // readHolder returns what the lock file says, or nothing.
 func readHolder(fsys vfs.FS) Holder {
 	var h Holder

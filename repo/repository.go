@@ -249,23 +249,25 @@ func comparePoints(a, b Point) int {
 // bytes that manifest has.
 func (r *Repository) point(id PointID) (Point, error) {
 	var m *manifest
-	raw, err := readTwins(r.fsys, pointPath(id), func(p []byte) (err error) {
-		m, err = decodeManifest(p, r.store.keys)
-		if err == nil && m.Point != id {
-			err = fmt.Errorf("%w: it is the manifest of %s", ErrFormat, m.Point)
+	var s *ledger.Segment
+	var rec *ledger.Point
+	_, err := readTwins(r.fsys, pointPath(id), func(p []byte) (err error) {
+		if m, err = decodeManifest(p, r.store.keys); err != nil {
+			return err
 		}
-		return err
+		if m.Point != id {
+			return fmt.Errorf("%w: it is the manifest of %s", ErrFormat, m.Point)
+		}
+		if s, err = readSegment(r.fsys, m.Segment); err != nil {
+			return err
+		}
+		if rec = pointRecord(s, id); rec == nil || rec.Manifest != sum256(p) {
+			return fmt.Errorf("%w: ledger segment %d does not record this manifest", ErrFormat, m.Segment)
+		}
+		return nil
 	})
 	if err != nil {
 		return Point{}, fmt.Errorf("read point %s: %w", id, err)
-	}
-	s, err := readSegment(r.fsys, m.Segment)
-	if err != nil {
-		return Point{}, fmt.Errorf("read point %s: %w", id, err)
-	}
-	rec := pointRecord(s, id)
-	if rec == nil || rec.Manifest != sum256(raw) {
-		return Point{}, fmt.Errorf("read point %s: %w: ledger segment %d does not record this manifest", id, ErrFormat, m.Segment)
 	}
 	p := pointOf(m, rec.Full, PointID(rec.Parent))
 	p.Signed = r.signedByUs(s)
@@ -315,8 +317,9 @@ func (r *Repository) OpenPoint(id PointID) (*Reader, error) {
 	}
 	p, err := r.point(id)
 	if err != nil {
+		err = notFound(err)
 		if lease != nil {
-			err = errors.Join(notFound(err), lease.Unlock())
+			err = errors.Join(err, lease.Unlock())
 		}
 		return nil, err
 	}

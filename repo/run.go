@@ -182,9 +182,11 @@ func (r *run) prepare(ctx context.Context) error {
 		return err
 	}
 	var err error
-	r.record, err = createRunRecord(o.fsys, runHead{
-		Run: r.id, MachineID: r.machineID, Epoch: o.epoch, Started: r.started.UTC(), Host: r.host, PID: os.Getpid(),
-	})
+	head := runHead{Run: r.id, MachineID: r.machineID, Epoch: o.epoch, Started: r.started.UTC(), PID: os.Getpid()}
+	if !o.settings.Sealed {
+		head.Host = r.host
+	}
+	r.record, err = createRunRecord(o.fsys, head)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type ownerAnswer struct {
 const (
 	maxRequestBytes = 4096
 	socketTimeout   = 5 * time.Second
+	acceptPause     = 100 * time.Millisecond
 )
 
 // ownerSocket is a listening socket and those it talks to.
@@ -88,8 +89,12 @@ func listenOwner(fsys vfs.FS, o *Owner) *ownerSocket {
 func (s *ownerSocket) accept() {
 	for {
 		c, err := s.l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
-			return // closed
+			time.Sleep(acceptPause) // out of descriptors, say
+			continue
 		}
 		s.conns.Go(func() { s.serve(c) })
 	}

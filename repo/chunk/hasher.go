@@ -34,6 +34,7 @@ const (
 	domainFrame = 'F'
 	domainChunk = 'C'
 	domainNode  = 'N'
+	domainLabel = 'L'
 )
 
 // NewHasher returns a hasher for disks cut by g. A nil key means plain.
@@ -79,6 +80,14 @@ func (h *Hasher) Node(payload []byte) ID {
 	s := h.states.Get().(*state)
 	defer h.states.Put(s)
 	return s.digest(domainNode, 1, payload)
+}
+
+// Label returns an ID for a text that is not to be stored in clear: the same for
+// the same text, and telling nothing without the repository's key.
+func (h *Hasher) Label(text string) ID {
+	s := h.states.Get().(*state)
+	defer h.states.Put(s)
+	return s.digest(domainLabel, 1, []byte(text))
 }
 
 // digest hashes p after the first n bytes of the head, which begins with domain.
