@@ -125,8 +125,16 @@ func (r *Repository) countChunks(ctx context.Context, id chunk.ID, counts map[ch
 }
 
 func (r *Repository) statRecords(ctx context.Context, s *Stats) error {
+	before := *s
+	return r.store.withIndex(func(x *index.Index) error {
+		*s = before // a walk that met damage counted a part
+		return r.walkRecords(ctx, x, s)
+	})
+}
+
+func (r *Repository) walkRecords(ctx context.Context, x *index.Index, s *Stats) error {
 	var last [index.PrefixBytes]byte
-	return r.store.index.Walk(func(n uint64, e index.Entry) error {
+	return x.Walk(func(n uint64, e index.Entry) error {
 		again := n > 0 && e.Prefix == last
 		last = e.Prefix
 		switch pack.RecordKind(e.Kind) {

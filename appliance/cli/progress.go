@@ -4,12 +4,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
+
+// outlivePipes lets long work go on when whoever read its output has gone: for
+// a program that was asked to restore, half a listing is no reason to stop.
+// Listings die of it, as one expects of "holdfast repo points DIR | head".
+func outlivePipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // meter shows how far long work is: a bar with bytes, rate and time left on a
 // terminal, one line a minute elsewhere, nothing with --quiet or --json.

@@ -61,6 +61,7 @@ list does not fit, everything is read and that is said.`,
 		Args: takes(true, "DIR", "DISK"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opt.dir, opt.disks = args[0], args[1:]
+			outlivePipes()
 			return a.repoBackup(cmd.Context(), opt)
 		},
 	}

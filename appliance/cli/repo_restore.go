@@ -48,6 +48,7 @@ with --force only.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opt.dir = args[0]
 			opt.point, opt.disk = splitPoint(args[1])
+			outlivePipes()
 			return a.repoRestore(cmd.Context(), opt)
 		},
 	}
