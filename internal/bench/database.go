@@ -16,7 +16,7 @@ import (
 const pageBytes = 4096
 
 var (
-	firstNames = []string{"Ada", "Alan", "Barbara", "Claude", "Donald", "Edsger", "Frances", "Grace", "John", "Leslie", "Margaret", "Niklaus", "Radia", "Tony"}
+	firstNames = []string{"Ada", "Alan", "Barbara", "Kathleen", "Donald", "Edsger", "Frances", "Grace", "John", "Leslie", "Margaret", "Niklaus", "Radia", "Tony"}
 	lastNames  = []string{"Allen", "Backus", "Dijkstra", "Hamilton", "Hoare", "Hopper", "Knuth", "Lamport", "Liskov", "Lovelace", "Perlman", "Shannon", "Turing", "Wirth"}
 	cities     = []string{"Aachen", "Basel", "Cork", "Delft", "Espoo", "Fribourg", "Ghent", "Haarlem", "Innsbruck", "Jena"}
 	states     = []string{"open", "paid", "shipped", "returned", "cancelled"}
