@@ -115,3 +115,25 @@ func (h *holdfast) input(s site) childInput {
 	}
 	return in
 }
+
+// openLatest opens the only disk of the latest point that bench made.
+func openLatest(ctx context.Context, dir *vfs.Dir, opt repo.Options) (*repo.Disk, func() error, error) {
+	r, err := repo.Open(ctx, dir, opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := r.Find(ctx, "bench@latest", time.UTC)
+	if err != nil {
+		return nil, nil, errors.Join(err, r.Close())
+	}
+	reader, err := r.OpenPoint(p.ID)
+	if err != nil {
+		return nil, nil, errors.Join(err, r.Close())
+	}
+	closeAll := func() error { return errors.Join(reader.Close(), r.Close()) }
+	d, err := reader.Disk("")
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll())
+	}
+	return d, closeAll, nil
+}

@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"holdfast/repo"
 )
 
 const (
@@ -147,25 +145,12 @@ func childRead(in childInput) error {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
-	r, err := repo.Open(ctx, dir, opt)
-	if err != nil {
-		return err
-	}
-	p, err := r.Find(ctx, "bench@latest", time.UTC)
-	if err != nil {
-		return err
-	}
-	reader, err := r.OpenPoint(p.ID)
-	if err != nil {
-		return err
-	}
-	disk, err := reader.Disk("")
+	disk, closeAll, err := openLatest(context.Background(), dir, opt)
 	if err != nil {
 		return err
 	}
 	report, err := randomReads(disk, in.Offsets, in.Depth, in.Limit, os.Getpid())
-	if err := errors.Join(err, reader.Close(), r.Close()); err != nil {
+	if err := errors.Join(err, closeAll()); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(report)

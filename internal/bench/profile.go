@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
-	"time"
 
 	"holdfast/image"
 	"holdfast/repo"
@@ -107,19 +106,7 @@ func childRestore(ctx context.Context, in childInput, opt repo.Options) (err err
 	if err != nil {
 		return err
 	}
-	r, err := repo.Open(ctx, dir, opt)
-	if err != nil {
-		return err
-	}
-	p, err := r.Find(ctx, "bench@latest", time.UTC)
-	if err != nil {
-		return err
-	}
-	reader, err := r.OpenPoint(p.ID)
-	if err != nil {
-		return err
-	}
-	d, err := reader.Disk("")
+	d, closeAll, err := openLatest(ctx, dir, opt)
 	if err != nil {
 		return err
 	}
@@ -128,5 +115,5 @@ func childRestore(ctx context.Context, in childInput, opt repo.Options) (err err
 		return err
 	}
 	_, err = d.Restore(ctx, target, repo.RestoreOptions{})
-	return errors.Join(err, target.Sync(), target.Close(), os.Remove(target.Name()), reader.Close(), r.Close())
+	return errors.Join(err, target.Sync(), target.Close(), os.Remove(target.Name()), closeAll())
 }
