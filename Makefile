@@ -14,7 +14,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X holdfast/appliance/cli.version=$(VERSION)
 RUN      ?= .
 KILLS    ?= 200
-FUZZTIME ?= 2s
+FUZZTIME ?= 5000x
 
 .PHONY: help build run deps check test e2e bench fuzz clean
 
@@ -57,8 +57,8 @@ bench: build ## tables against borg and restic, in var/bench; up to 40 minutes
 	@internal/dev/deps run test bench
 	go run ./internal/bench -bin $(abspath $(BIN))/holdfast -run '$(RUN)'
 
-fuzz: ## every fuzz target for a minute each, or FUZZTIME
-	@internal/dev/fuzz $(if $(filter command environment,$(origin FUZZTIME)),$(FUZZTIME),1m)
+fuzz: ## every fuzz target 300,000 times, or FUZZTIME
+	@internal/dev/fuzz $(if $(filter command environment,$(origin FUZZTIME)),$(FUZZTIME),300000x)
 
 clean: ## remove bin/ and var/
 	rm -rf $(BIN) var
