@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/repo/chunk"
 	"holdfast/repo/pack"
 )
 
@@ -49,7 +50,8 @@ type Body struct {
 	Packs []Pack `json:"-"`
 }
 
-// A Record is an *Init, *Point, *Packs, *Void, or an *Unknown.
+// A Record is an *Init, *Point, *Void, *Expire, *Recall, *Sweep, *Repair,
+// *Adopt, *Key, or an *Unknown.
 type Record interface {
 	recordType() string
 	check() error
@@ -89,6 +91,60 @@ type Void struct {
 	Segment uint64 `json:"segment"` // of the point's record
 }
 
+// Expire says that a point is no longer kept. It names the roots, so that what
+// only the point held can be freed when its manifest is gone.
+type Expire struct {
+	Point  string `json:"point"`
+	Reason string `json:"reason,omitempty"` // for people
+	Roots  []Root `json:"roots"`
+}
+
+// Root is the block map of one of a point's disks.
+type Root struct {
+	Root      chunk.ID `json:"root"` // null for a disk of zeros
+	Levels    int      `json:"levels"`
+	SizeBytes int64    `json:"sizeBytes"`
+}
+
+// Recall takes an expiry back.
+type Recall struct {
+	Point string `json:"point"`
+}
+
+// Sweep names packs that are removed because nothing needs them.
+type Sweep struct {
+	Packs []PackRef `json:"packs"`
+}
+
+// PackRef names a pack that an earlier segment recorded.
+type PackRef struct {
+	Name  pack.Name
+	Kind  pack.Kind
+	Bytes int64 // length of the file
+}
+
+// Repair says that what was whole of a damaged pack is in another one.
+type Repair struct {
+	Pack PackRef `json:"pack"`
+	By   string  `json:"by,omitempty"` // name of the pack in its place; empty when nothing of it was left
+	Lost int     `json:"lost"`         // records that could not be had
+}
+
+// Adopt says that another key signs from this segment's epoch on. It is signed
+// by that key, for the one before is lost.
+type Adopt struct {
+	Signer   string `json:"signer"`             // fingerprint of the new key
+	Previous string `json:"previous,omitempty"` // of the key before, if it was known
+}
+
+// Key says that a key file was added or removed.
+type Key struct {
+	Action string `json:"action"` // add or remove
+	Name   string `json:"name"`   // of the file in keys/
+	Kind   string `json:"kind"`   // passphrase or recipient
+	SHA256 Sum    `json:"sha256"` // of the file
+}
+
 // Unknown is a record of a type that this version does not know. It is carried
 // along and means nothing.
 type Unknown struct {
@@ -99,6 +155,12 @@ type Unknown struct {
 func (*Init) recordType() string      { return "init" }
 func (*Point) recordType() string     { return "point" }
 func (*Void) recordType() string      { return "void" }
+func (*Expire) recordType() string    { return "expire" }
+func (*Recall) recordType() string    { return "recall" }
+func (*Sweep) recordType() string     { return "sweep" }
+func (*Repair) recordType() string    { return "repair" }
+func (*Adopt) recordType() string     { return "adopt" }
+func (*Key) recordType() string       { return "key" }
 func (u *Unknown) recordType() string { return u.Type }
 
 // maxRecords is the most records in a segment; more would let a small body take
@@ -173,6 +235,18 @@ func parseRecord(object json.RawMessage) (Record, error) {
 		r = new(Point)
 	case "void":
 		r = new(Void)
+	case "expire":
+		r = new(Expire)
+	case "recall":
+		r = new(Recall)
+	case "sweep":
+		r = new(Sweep)
+	case "repair":
+		r = new(Repair)
+	case "adopt":
+		r = new(Adopt)
+	case "key":
+		r = new(Key)
 	default:
 		return &Unknown{Type: head.Type, JSON: object}, nil
 	}
@@ -235,6 +309,63 @@ func (r *Void) check() error {
 	return nil
 }
 
+func (r *Expire) check() error {
+	if !isID(r.Point) {
+		return fmt.Errorf("point id %q", r.Point)
+	}
+	for _, root := range r.Roots {
+		if root.SizeBytes < 0 || root.Levels < 1 || root.Levels > maxLevels {
+			return fmt.Errorf("point %s: a disk of %d bytes in %d levels", r.Point, root.SizeBytes, root.Levels)
+		}
+	}
+	return nil
+}
+
+// maxLevels is the height of a block map over 64 bits of bytes.
+const maxLevels = 8
+
+func (r *Recall) check() error {
+	if !isID(r.Point) {
+		return fmt.Errorf("point id %q", r.Point)
+	}
+	return nil
+}
+
+func (r *Sweep) check() error {
+	for i := range r.Packs {
+		if err := r.Packs[i].check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Repair) check() error {
+	if r.Lost < 0 {
+		return fmt.Errorf("pack %s with %d records lost", r.Pack.Name, r.Lost)
+	}
+	if r.By != "" {
+		if _, err := pack.ParseName(r.By); err != nil {
+			return err
+		}
+	}
+	return r.Pack.check()
+}
+
+func (r *Adopt) check() error {
+	if r.Signer == "" {
+		return errors.New("no signer")
+	}
+	return nil
+}
+
+func (r *Key) check() error {
+	if r.Action != "add" && r.Action != "remove" || r.Name == "" {
+		return fmt.Errorf("action %q of key %q", r.Action, r.Name)
+	}
+	return nil
+}
+
 func (u *Unknown) check() error {
 	if r, err := parseRecord(u.JSON); err != nil || r.recordType() != u.Type {
 		return fmt.Errorf("is not an object of that type")
@@ -276,6 +407,38 @@ func parsePack(b []byte) (Pack, error) {
 	return p, p.check()
 }
 
+// refLine is a PackRef in JSON.
+type refLine struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"` // data or meta
+	Bytes int64  `json:"bytes"`
+}
+
+func (p *PackRef) check() error { return (&Pack{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes}).check() }
+
+// MarshalJSON writes the pack as FORMAT.md says.
+func (p PackRef) MarshalJSON() ([]byte, error) {
+	return json.Marshal(refLine{Name: p.Name.String(), Kind: p.Kind.String(), Bytes: p.Bytes})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote, and more fields.
+func (p *PackRef) UnmarshalJSON(text []byte) error {
+	var l refLine
+	if err := json.Unmarshal(text, &l); err != nil {
+		return err
+	}
+	v := PackRef{Kind: kindOf(l.Kind), Bytes: l.Bytes}
+	var err error
+	if v.Name, err = pack.ParseName(l.Name); err != nil {
+		return err
+	}
+	if err := v.check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	*p = v
+	return nil
+}
+
 // packLine is a Pack in JSON.
 type packLine struct {
 	Name   string `json:"name"`
@@ -302,12 +465,7 @@ func (p *Pack) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &l); err != nil {
 		return err
 	}
-	v := Pack{Bytes: l.Bytes, SHA256: l.SHA256}
-	for _, k := range []pack.Kind{pack.Data, pack.Meta} {
-		if l.Kind == k.String() {
-			v.Kind = k
-		}
-	}
+	v := Pack{Kind: kindOf(l.Kind), Bytes: l.Bytes, SHA256: l.SHA256}
 	var err error
 	if v.Name, err = pack.ParseName(l.Name); err != nil {
 		return err
@@ -317,4 +475,14 @@ func (p *Pack) UnmarshalJSON(text []byte) error {
 	}
 	*p = v
 	return nil
+}
+
+// kindOf is the kind of that name; 0, which is none, when there is no such.
+func kindOf(name string) pack.Kind {
+	for _, k := range []pack.Kind{pack.Data, pack.Meta} {
+		if name == k.String() {
+			return k
+		}
+	}
+	return 0
 }

@@ -1,5 +1,5 @@
 // Package ledger reads and writes the ledger: the signed record of what was
-// made in a repository, and later of what was expired, locked and repaired.
+// made in a repository, expired, swept and repaired.
 //
 //	segment 1 ◄── sha256 ── segment 2 ◄── sha256 ── segment 3 …
 //	 init, packs              packs, point            …

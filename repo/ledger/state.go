@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"iter"
+	"slices"
 
 	"holdfast/repo/seal"
 )
@@ -10,11 +11,17 @@ import (
 // A PointState is a point as the ledger has it.
 type PointState struct {
 	Point
-	Segment uint64 // that recorded it
-	Epoch   uint64 // of its writer
-	Void    bool   // a later segment says that it never got its manifest
-	Signed  bool   // the segment's signer is known; if not, its signature was not checked
+	Segment uint64 `json:"segment"`           // that recorded it
+	Epoch   uint64 `json:"epoch"`             // of its writer
+	Void    bool   `json:"void,omitempty"`    // a later segment says that it never got its manifest
+	Signed  bool   `json:"signed,omitempty"`  // the segment's signer is known; if not, its signature was not checked
+	Expired uint64 `json:"expired,omitempty"` // the segment that expired it; 0: none did, or it was recalled
+	Reason  string `json:"reason,omitempty"`  // why it expired
+	Roots   []Root `json:"roots,omitempty"`   // of one that expired
 }
+
+// Live reports whether the point is one: neither void nor expired.
+func (p *PointState) Live() bool { return !p.Void && p.Expired == 0 }
 
 // A State is what all segments up to a head say together: a pure function of
 // their bytes. It holds points and no packs, of which there may be millions;
@@ -27,17 +34,24 @@ type State struct {
 	signers    []seal.Public
 
 	points   []PointState
-	byID     map[string]int   // index into points
-	machines map[string][]int // each machine's points
+	byID     map[string]int // index into points
+	machines map[string]*machineState
 	packs    int64
 	packSize int64
+}
+
+// machineState is what a State knows of a machine.
+type machineState struct {
+	points []int             // its points, void and expired ones too
+	last   uint64            // the highest sequence number it ever had
+	slots  map[string]string // per job, the slot filled last
 }
 
 // NewState returns the state of an empty ledger. A segment's signature is checked
 // with the signer of the highest epoch up to its own; if none is given for that,
 // it is not checked, and the segment's points say so.
 func NewState(signers []seal.Public) *State {
-	return &State{signers: signers, byID: map[string]int{}, machines: map[string][]int{}}
+	return &State{signers: signers, byID: map[string]int{}, machines: map[string]*machineState{}}
 }
 
 // Verify reads a whole ledger, segment by segment from the first. known is a
@@ -88,6 +102,17 @@ func (s *State) Add(seg *Segment) error {
 			err = s.addPoint(seg, r, signed)
 		case *Void:
 			err = s.addVoid(seg, r)
+		case *Expire:
+			err = s.addExpire(seg, r)
+		case *Recall:
+			err = s.addRecall(r)
+		case *Sweep:
+			for i := range r.Packs {
+				s.packs--
+				s.packSize -= r.Packs[i].Bytes
+			}
+		case *Adopt:
+			err = s.addAdopt(seg, r)
 		}
 		if err != nil {
 			return fmt.Errorf("ledger segment %d: %w", seg.Number, err)
@@ -129,15 +154,58 @@ func (s *State) addInit(seg *Segment, i int, r *Init) error {
 }
 
 func (s *State) addPoint(seg *Segment, r *Point, signed bool) error {
-	if _, there := s.byID[r.ID]; there {
+	// A copy from another repository may bring back a point that is gone here,
+	// and points older than those here.
+	if i, there := s.byID[r.ID]; there && s.points[i].Live() {
 		return fmt.Errorf("%w: point %s a second time", ErrFormat, r.ID)
 	}
-	if last := s.LastSequence(r.Machine); r.Sequence <= last {
-		return fmt.Errorf("%w: point %s has number %d, after %d", ErrFormat, r.ID, r.Sequence, last)
+	m := s.machine(r.Machine)
+	for _, i := range m.points {
+		if p := &s.points[i]; p.Sequence == r.Sequence && p.ID != r.ID {
+			return fmt.Errorf("%w: point %s has number %d, as has point %s", ErrFormat, r.ID, r.Sequence, p.ID)
+		}
 	}
+	m.points = append(m.points, len(s.points))
+	m.last = max(m.last, r.Sequence)
 	s.byID[r.ID] = len(s.points)
-	s.machines[r.Machine] = append(s.machines[r.Machine], len(s.points))
 	s.points = append(s.points, PointState{Point: *r, Segment: seg.Number, Epoch: seg.Epoch, Signed: signed})
+	return nil
+}
+
+func (s *State) machine(id string) *machineState {
+	m := s.machines[id]
+	if m == nil {
+		m = new(machineState)
+		s.machines[id] = m
+	}
+	return m
+}
+
+func (s *State) addExpire(seg *Segment, r *Expire) error {
+	i, there := s.byID[r.Point]
+	if !there || !s.points[i].Live() {
+		return fmt.Errorf("%w: point %s can't expire", ErrFormat, r.Point)
+	}
+	p := &s.points[i]
+	p.Expired, p.Reason, p.Roots = seg.Number, r.Reason, r.Roots
+	return nil
+}
+
+func (s *State) addRecall(r *Recall) error {
+	i, there := s.byID[r.Point]
+	if !there || s.points[i].Void || s.points[i].Expired == 0 {
+		return fmt.Errorf("%w: point %s can't be recalled", ErrFormat, r.Point)
+	}
+	p := &s.points[i]
+	p.Expired, p.Reason, p.Roots = 0, "", nil
+	return nil
+}
+
+// addAdopt holds a record to the signer that it announces.
+func (s *State) addAdopt(seg *Segment, r *Adopt) error {
+	if signer, ok := s.Signer(seg.Epoch); ok && signer.Fingerprint() != r.Signer {
+		return fmt.Errorf("%w: segment %d adopts the signer %s, and %s signs it", ErrSignature, seg.Number, r.Signer, signer.Fingerprint())
+	}
 	return nil
 }
 
@@ -183,26 +251,29 @@ func (s *State) Point(id string) (PointState, bool) {
 }
 
 // LastSequence returns the highest sequence number that a machine's points had,
-// void ones included: none is given out twice. 0 if it has no points.
+// void and expired ones included: none is given out twice. 0 if it has no points.
 func (s *State) LastSequence(machine string) uint64 {
-	of := s.machines[machine]
-	if len(of) == 0 {
-		return 0
+	if m := s.machines[machine]; m != nil {
+		return m.last
 	}
-	return s.points[of[len(of)-1]].Sequence
+	return 0
 }
 
 // LastSlot returns the schedule slot that was last filled by a job for a
-// machine, by a point that is not void; empty if none was.
+// machine, by a point that is not void, expired or not; empty if none was.
 func (s *State) LastSlot(machine, job string) string {
-	of := s.machines[machine]
-	for i := len(of) - 1; i >= 0; i-- {
-		if p := &s.points[of[i]]; p.Job == job && p.Slot != "" && !p.Void {
+	m := s.machines[machine]
+	if m == nil {
+		return ""
+	}
+	for _, i := range slices.Backward(m.points) {
+		if p := &s.points[i]; p.Job == job && p.Slot != "" && !p.Void {
 			return p.Slot
 		}
 	}
-	return ""
+	return m.slots[job]
 }
 
-// Packs returns how many packs the ledger has recorded, and their bytes.
+// Packs returns how many packs the ledger has recorded and not swept, and their
+// bytes.
 func (s *State) Packs() (packs, bytes int64) { return s.packs, s.packSize }
