@@ -78,6 +78,7 @@ func (b *Builder) Add(record []byte) (off uint32, err error) {
 	}
 	e := Entry{
 		ID:    [32]byte(record[24:56]),
+		Base:  headerBase(record),
 		Kind:  RecordKind(record[5]),
 		Flags: Flags(record[6]),
 		Off:   uint32(len(b.buf)),

@@ -100,8 +100,15 @@ func (f *File) corrupt(off int64, err error) error {
 // Records returns what the pack holds, in order: from the record table, healed
 // if need be, else from a forward scan, healed where that is possible. Entries
 // returned beside a *CorruptError are those that could be found; there may
-// have been others.
+// have been others. If all that is wrong is ErrBase, none is missing, but those
+// that have a base and do not name it need one nobody knows.
 func (f *File) Records() ([]Entry, error) {
+	entries, err := f.list()
+	return entries, errors.Join(err, f.fillBases(entries))
+}
+
+// list is Records, with the bases only where a scan met them.
+func (f *File) list() ([]Entry, error) {
 	if f.tail != nil {
 		if entries, err := f.table(f.tail.Table, f.tail.Records); err == nil {
 			return entries, nil

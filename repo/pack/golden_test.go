@@ -75,6 +75,11 @@ func TestGoldenPack(t *testing.T) {
 	if err != nil || len(entries) != 6 {
 		t.Fatal(entries, err)
 	}
+	for i, want := range []chunk.ID{2: {1}, 4: {6}, 5: {}} {
+		if entries[i].Base[0] != want[0] {
+			t.Errorf("base of record %d is %s", i, entries[i].Base.Short())
+		}
+	}
 }
 
 // The examples in FORMAT.md are the golden files.

@@ -36,6 +36,9 @@ var (
 	// ErrDamaged says that bytes are lost: more blocks are bad than the parity
 	// makes good, or what would tell good from bad is itself lost.
 	ErrDamaged = errors.New("damaged beyond what parity heals")
+	// ErrBase says that a record has a base, and that its header, which names
+	// the base, is lost. It comes with ErrDamaged.
+	ErrBase = errors.New("base of a record is not known")
 	// ErrName says that a text is not the name or the path of a pack.
 	ErrName = errors.New("not the name of a pack")
 	// ErrFull says that a record does not fit the pack under construction.

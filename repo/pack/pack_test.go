@@ -61,6 +61,19 @@ func nodeRecord(r *rand.Rand, children int) []byte {
 	return finish(&a)
 }
 
+// patchRecord makes a record of a chunk of 512 KiB of which one frame of 8 is
+// stored, in n bytes.
+func patchRecord(r *rand.Rand, n int) []byte {
+	var a Assembler
+	a.Begin(nil, 8)
+	a.Kind, a.Flags, a.ID, a.Base, a.LogicalBytes = Patch, HasBase, fill32(r), fill32(r), 512<<10
+	a.Add(append(a.Bytes(), randBytes(r, n)...), fill32(r), seal.Zstd)
+	for range 7 {
+		a.AddBase(Frame{Digest: fill32(r), Off: uint32(HeaderBytes(8)), Stored: 9, Codec: seal.Zstd})
+	}
+	return finish(&a)
+}
+
 func finish(a *Assembler) []byte {
 	p, err := a.Finish()
 	if err != nil {
@@ -88,9 +101,12 @@ func makePack(tb testing.TB, r *rand.Rand, parity, size int) *testPack {
 	for !b.Full() {
 		left := size - b.Len()
 		var rec []byte
-		if left > 2000 && r.IntN(3) > 0 {
-			rec = chunkRecord(r, min(left/8, 1+r.IntN(7000)))
-		} else {
+		switch most := min(left/8, 1+r.IntN(7000)); {
+		case left > 2000 && r.IntN(3) > 0:
+			rec = chunkRecord(r, most)
+		case left > 2000 && r.IntN(2) > 0:
+			rec = patchRecord(r, most)
+		default:
 			rec = nodeRecord(r, 1+r.IntN(20))
 		}
 		if b.Len()+len(rec) > size {

@@ -32,7 +32,7 @@ func scan(r io.ReaderAt, size int64, fn func(e Entry, h *Header) error) (table i
 		p := w.at(pos, MaxHeaderBytes, hopBytes)
 		h, _, err := ParseHeader(p)
 		if err == nil && pos+int64(h.RecordBytes()) <= w.size {
-			last = Entry{ID: h.ID, Kind: h.Kind, Flags: h.Flags, Off: uint32(pos), Len: uint32(h.RecordBytes())}
+			last = Entry{ID: h.ID, Base: h.Base, Kind: h.Kind, Flags: h.Flags, Off: uint32(pos), Len: uint32(h.RecordBytes())}
 			if err := fn(last, &h); err != nil {
 				return 0, err
 			}

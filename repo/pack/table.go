@@ -7,16 +7,18 @@ import (
 	"holdfast/repo/chunk"
 )
 
-// An Entry says where a record lies in its pack.
+// An Entry says where a record lies in its pack, and what it needs besides.
 type Entry struct {
 	ID    chunk.ID
+	Base  chunk.ID // null without HasBase; with it, the base's id is lost
 	Kind  RecordKind
 	Flags Flags
 	Off   uint32 // from the pack's start
 	Len   uint32 // of header and body
 }
 
-// EntryBytes is the length of an entry in a pack's record table.
+// EntryBytes is the length of an entry in a pack's record table, which leaves
+// the base to the record's header.
 const EntryBytes = 44
 
 const (
