@@ -143,7 +143,7 @@ func (r *run) isKnown(id chunk.ID) (bool, error) {
 	if _, ok := r.data.has(id); ok {
 		return true, nil
 	}
-	return r.store.known(id)
+	return r.known(id)
 }
 
 // A diskSink stores what the pipeline found and edits the disk's map.

@@ -15,8 +15,9 @@ import (
 // writes nodes into the run's metadata packs. Not safe for concurrent use.
 type nodeWriter struct {
 	*store
-	data  *packWriter // where the run's chunks go
-	out   *packWriter // where the nodes go
+	known func(chunk.ID) (bool, error) // pins what it finds, for the run
+	data  *packWriter                  // where the run's chunks go
+	out   *packWriter                  // where the nodes go
 	rand  io.Reader
 	enc   *seal.Encoder
 	nodes int64

@@ -24,8 +24,11 @@ type Owner struct {
 	opt    Options
 	lock   vfs.Unlocker
 	socket *ownerSocket // nil where there can be none
-	signer *seal.Signer
+	mine   []*seal.Signer // the private keys that the state directory has
+	signer *seal.Signer   // the one of them that signs
 	epoch  uint64
+	guard  *guard
+	upkeep sync.Mutex // held by what removes or rewrites packs; comes before commit
 
 	// lacking is the first segment that names a pack which could not be indexed;
 	// 0 when there is none. The index never claims to go further.
@@ -64,10 +67,10 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 		return nil, err
 	}
 	o := &Owner{
-		Repository: r, opt: *opt, busy: make(map[string]string),
+		Repository: r, opt: *opt, guard: newGuard(), busy: make(map[string]string),
 		names: make(map[string]string), leftovers: make(map[string][]RunID),
 	}
-	if o.signer, err = loadSigner(opt.State, r.settings.ID); err != nil {
+	if o.mine, err = loadSigners(opt.State, r.settings.ID); err != nil && !opt.adopting {
 		return nil, err
 	}
 	if o.lock, err = lockOwner(ctx, fsys, opt.Doing, opt.Now, wait); err != nil {

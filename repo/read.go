@@ -201,12 +201,6 @@ func (s *store) copyOf(id chunk.ID, loc index.Location, use func(*pack.Header, [
 	return &damagedRecord{loc.Pack.Path(kind), int64(loc.Off), errors.Join(err, herr)}
 }
 
-// known reports whether a chunk or node is stored already.
-func (s *store) known(id chunk.ID) (bool, error) {
-	locs, err := s.lookup(id)
-	return len(locs) > 0, err
-}
-
 // entry returns a chunk's frame entries as its record's header has them, for
 // when the leaf's frame table has none or a wrong one.
 func (s *store) entry(ctx context.Context, id chunk.ID) (*blockmap.Entry, error) {

@@ -39,6 +39,7 @@ type run struct {
 	meta   *packWriter
 	nodes  *nodeWriter
 
+	pins     *pins   // what the run was told is stored
 	parent   *Point  // the machine's latest; nil when there is none or it is not wanted
 	reader   *Reader // keeps the parent's lease
 	result   Run
@@ -105,7 +106,7 @@ func (o *Owner) begin(ctx context.Context, opt *BackupOptions) (*run, error) {
 	host, _ := os.Hostname() // for people; unknown is no reason to refuse
 	r := &run{
 		owner: o, store: o.store, rand: o.rand, log: o.log, opt: opt,
-		id: RunID(id), machineID: machine, host: host, started: now,
+		id: RunID(id), machineID: machine, host: host, started: now, pins: o.guard.begin(),
 	}
 	r.result.Disks = make([]DiskRun, len(opt.Disks))
 	for i, d := range opt.Disks {
@@ -173,6 +174,14 @@ func (o *Owner) end(r *run) {
 	o.mu.Lock()
 	delete(o.busy, r.machineID)
 	o.mu.Unlock()
+	r.pins.end()
+}
+
+// known reports whether a chunk or node is stored already, and sees to it that
+// it stays until the run has ended.
+func (r *run) known(id chunk.ID) (bool, error) {
+	locs, err := r.store.lookup(id)
+	return r.pins.hold(locs), err
 }
 
 // prepare finds the parent and opens the run's packs.
@@ -195,7 +204,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.nodes = &nodeWriter{store: r.store, data: r.data, out: r.meta, rand: r.rand, enc: enc}
+	r.nodes = &nodeWriter{store: r.store, known: r.known, data: r.data, out: r.meta, rand: r.rand, enc: enc}
 	return nil
 }
 
