@@ -128,10 +128,9 @@ func create(ctx context.Context, fsys vfs.FS, opt *CreateOptions) (Info, error) 
 	if err != nil {
 		return Info{}, err
 	}
-	if err := saveSigner(opt.State, s.ID, signer); err != nil {
+	if err := saveSigner(opt.State, s.ID, firstEpoch, signer); err != nil {
 		return Info{}, err
 	}
-	const firstEpoch = 1
 	public := signer.Public(firstEpoch, opt.Now())
 	line, err := public.Marshal()
 	if err != nil {

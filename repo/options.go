@@ -32,6 +32,8 @@ type Options struct {
 	Log  *slog.Logger     // nil: none
 	Now  func() time.Time // nil means time.Now
 	Rand io.Reader        // nil means crypto/rand; read by several goroutines at once
+
+	adopting bool // the signing key may be missing: Adopt makes another
 }
 
 const (

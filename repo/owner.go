@@ -266,13 +266,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 		}
 	}
 	o.epoch = max(o.epoch, o.state.Epoch()) + 1
-	// With another key the first segment would be one that nobody accepts, and
-	// no owner could ever open the repository again.
-	want, known := o.state.Signer(o.epoch)
-	if got := o.signer.Public(want.Epoch, want.Created).Fingerprint(); known && got != want.Fingerprint() {
-		return fmt.Errorf("%w: the one in the state directory is %s, the repository's is %s", ErrNoSigner, got, want.Fingerprint())
-	}
-	return nil
+	return o.pickSigner()
 }
 
 // settlePoints completes the pairs of manifests, closes as void the last

@@ -274,16 +274,9 @@ func (r *Repository) point(id PointID) (Point, error) {
 	return p, nil
 }
 
-// signedByUs reports whether a segment's signature is that of the signer for
-// its epoch.
+// signedByUs reports whether a segment's signature is that of a key in keys/.
 func (r *Repository) signedByUs(s *ledger.Segment) bool {
-	var signer *seal.Public
-	for i, p := range r.signers {
-		if uint64(p.Epoch) <= s.Epoch && (signer == nil || p.Epoch > signer.Epoch) {
-			signer = &r.signers[i]
-		}
-	}
-	return signer != nil && s.SignedBy(*signer)
+	return slices.ContainsFunc(r.signers, s.SignedBy)
 }
 
 // pointRecord finds a point's record in a segment.

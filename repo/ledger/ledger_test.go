@@ -199,10 +199,19 @@ func TestVerify(t *testing.T) {
 	later := []seal.Public{public(s, 1), public(other, 2)}
 	adopted, _ := testLedger(t, s, bodies[:2])
 	h2, _ := ParseSegment(adopted[1])
-	third, _, err := Append(&h2.Head, bodies[2], other)
+	taken := bodies[2]
+	taken.Epoch, taken.Records = 2, append(RecordList{&Adopt{Signer: later[1].Fingerprint(), Previous: later[0].Fingerprint()}}, taken.Records...)
+	third, _, err := Append(&h2.Head, taken, other)
 	if err != nil {
 		t.Fatal(err)
 	}
+	silent := bodies[2]
+	silent.Epoch = 2
+	fourth, _, err := Append(&h2.Head, silent, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unadopted := append(slices.Clone(adopted), fourth)
 	adopted = append(adopted, third)
 
 	without := func(i int) [][]byte { return slices.Delete(slices.Clone(good), i, i+1) }
@@ -232,7 +241,7 @@ func TestVerify(t *testing.T) {
 		{"last of another ledger", append(slices.Clone(good[:3]), foreign[3]), nil, Head{}, ErrChain, "segment 4 was written after another segment 3"},
 		{"another ledger in its place", foreign, nil, head, ErrChain, "segment 4 is not the one"},
 		{"another ledger, signed by another", foreign, mine, Head{}, ErrSignature, "segment 1, epoch 1"},
-		{"not yet the other signer", adopted, mine, Head{}, ErrSignature, "segment 3, epoch 2"},
+		{"another signer, and nobody adopted it", unadopted, later, Head{}, ErrSignature, "segment 3, epoch 2"},
 		{"empty file", append(slices.Clone(good[:2]), nil), mine, Head{}, ErrFormat, "after ledger segment 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

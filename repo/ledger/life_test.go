@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -133,6 +134,66 @@ func TestAdopt(t *testing.T) {
 	}
 	if err := fold(t, begin(), second, testBody(3, adopt)); !errors.Is(err, ErrSignature) {
 		t.Errorf("an adoption before its epoch: %v", err)
+	}
+}
+
+// TestAdoptUnknown has signers whose public keys are not there, or are there and
+// were never adopted.
+func TestAdoptUnknown(t *testing.T) {
+	first, second, third := testSigner(t, 7), testSigner(t, 8), testSigner(t, 9)
+	init := testBody(1, &Init{Repository: testRepository, Signer: public(first, 1).Fingerprint()})
+	adopt := &Adopt{Signer: public(second, 4).Fingerprint(), Previous: public(first, 1).Fingerprint()}
+	point := func(id string, n uint64) Body { return testBody(4, testPoint(id, n, "", "")) }
+
+	// A key that nobody adopted changes nothing.
+	s := NewState([]seal.Public{public(first, 1), public(third, 2)})
+	if err := fold(t, s, first, init, point("a", 1)); err != nil {
+		t.Error(err)
+	}
+	// The first public key is lost, then the second.
+	for _, known := range []seal.Public{public(second, 4), public(first, 1)} {
+		s := NewState([]seal.Public{known})
+		if err := fold(t, s, first, init, testBody(1, testPoint("a", 1, "", ""))); err != nil {
+			t.Fatal(err)
+		}
+		if err := fold(t, s, second, testBody(4, adopt), point("b", 2)); err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range s.Points() {
+			if want := (known.Epoch == 1) == (i == 0); p.Signed != want {
+				t.Errorf("with the signer of epoch %d, point %d is signed: %t, want %t", known.Epoch, i, p.Signed, want)
+			}
+		}
+		if name, epoch := s.Signer(); name != adopt.Signer || epoch != 4 {
+			t.Errorf("signer in force %s of epoch %d, want %s of 4", name, epoch, adopt.Signer)
+		}
+		_, ok := s.SignerKey()
+		if ok != (known.Epoch == 4) {
+			t.Errorf("its key is known: %t", ok)
+		}
+	}
+	// An adoption after somebody who did not sign.
+	s = NewState(nil)
+	if err := fold(t, s, first, init); err != nil {
+		t.Fatal(err)
+	}
+	if err := fold(t, s, second, testBody(4, &Adopt{Signer: "b", Previous: "c"})); !errors.Is(err, ErrSignature) {
+		t.Errorf("adopted after another: %v", err)
+	}
+}
+
+// TestKeys remembers what became of each key file.
+func TestKeys(t *testing.T) {
+	signer := testSigner(t, 7)
+	s := NewState(nil)
+	add := func(name string) *Key { return &Key{Action: "add", Name: name, Kind: "passphrase", SHA256: Sum{1}} }
+	gone := &Key{Action: "remove", Name: "key-1", Kind: "passphrase", SHA256: Sum{1}}
+	if err := fold(t, s, signer, testBody(1, &Init{Repository: testRepository, Signer: "x"}, add("key-2"), add("key-1")), testBody(1, gone)); err != nil {
+		t.Fatal(err)
+	}
+	want := []Key{*gone, *add("key-2")}
+	if got := reload(t, s, nil).Keys(); !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -14,6 +14,9 @@ type Saved struct {
 	Sum        Sum            `json:"sum"`
 	Repository string         `json:"repository"`
 	Epoch      uint64         `json:"epoch"`
+	Signer     string         `json:"signer"`      // in force
+	SignsFrom  uint64         `json:"signerEpoch"` // since when it is
+	Keys       []Key          `json:"keys,omitempty"`
 	Packs      int64          `json:"packs"`
 	PackBytes  int64          `json:"packBytes"`
 	Machines   []SavedMachine `json:"machines"`
@@ -32,6 +35,7 @@ type SavedMachine struct {
 func (s *State) Save(keep func(*PointState) bool) Saved {
 	v := Saved{
 		Number: s.head.Number, Sum: s.head.Sum, Repository: s.repository, Epoch: s.epoch,
+		Signer: s.inForce.fingerprint, SignsFrom: s.inForce.epoch, Keys: s.Keys(),
 		Packs: s.packs, PackBytes: s.packSize,
 	}
 	for id, m := range s.machines {
@@ -67,6 +71,13 @@ func Load(v Saved, signers []seal.Public) (*State, error) {
 		return nil, fmt.Errorf("%w: a saved state of segment %d", ErrFormat, v.Number)
 	}
 	s.head, s.repository, s.epoch = Head{v.Number, v.Sum}, v.Repository, v.Epoch
+	s.inForce = signerState{v.Signer, v.SignsFrom}
+	for _, k := range v.Keys {
+		if err := k.check(); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+		}
+		s.keys[k.Name] = k
+	}
 	s.packs, s.packSize = v.Packs, v.PackBytes
 	for _, m := range v.Machines {
 		s.machines[m.Machine] = &machineState{last: m.Last, slots: m.Slots}

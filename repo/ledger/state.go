@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"holdfast/repo/seal"
@@ -31,13 +32,22 @@ type State struct {
 	head       Head
 	repository string
 	epoch      uint64
-	signers    []seal.Public
+	signers    []seal.Public // that were given
+	inForce    signerState
+	keys       map[string]Key // of each key file ever recorded, the last record
 
 	points   []PointState
 	byID     map[string]int // index into points
 	machines map[string]*machineState
 	packs    int64
 	packSize int64
+}
+
+// signerState is the key that signs, as the first segment or the last adoption
+// names it.
+type signerState struct {
+	fingerprint string
+	epoch       uint64 // of the segment that names it
 }
 
 // machineState is what a State knows of a machine.
@@ -48,10 +58,11 @@ type machineState struct {
 }
 
 // NewState returns the state of an empty ledger. A segment's signature is checked
-// with the signer of the highest epoch up to its own; if none is given for that,
-// it is not checked, and the segment's points say so.
+// with the signer that the ledger itself names, in its first segment or in an
+// adoption since; if that is not among those given, it is not checked, and the
+// segment's points say so.
 func NewState(signers []seal.Public) *State {
-	return &State{signers: signers, byID: map[string]int{}, machines: map[string]*machineState{}}
+	return &State{signers: signers, keys: map[string]Key{}, byID: map[string]int{}, machines: map[string]*machineState{}}
 }
 
 // Verify reads a whole ledger, segment by segment from the first. known is a
@@ -82,14 +93,16 @@ func Verify(segments iter.Seq2[[]byte, error], signers []seal.Public, known Head
 }
 
 // Add folds in the next segment. Errors name it: ErrChain if it does not follow
-// the last one, ErrSignature if its signer is another than the one for its
-// epoch, ErrFormat if its records contradict those before. A state is of no use
+// the last one, ErrSignature if it is not signed by the signer in force, ErrFormat if its records contradict those before. A state is of no use
 // after an error.
 func (s *State) Add(seg *Segment) error {
 	if err := s.follows(seg); err != nil {
 		return err
 	}
-	signer, signed := s.Signer(seg.Epoch)
+	if err := s.followSigner(seg); err != nil {
+		return err
+	}
+	signer, signed := s.SignerKey()
 	if signed && !seg.SignedBy(signer) {
 		return fmt.Errorf("%w: segment %d, epoch %d", ErrSignature, seg.Number, seg.Epoch)
 	}
@@ -111,8 +124,8 @@ func (s *State) Add(seg *Segment) error {
 				s.packs--
 				s.packSize -= r.Packs[i].Bytes
 			}
-		case *Adopt:
-			err = s.addAdopt(seg, r)
+		case *Key:
+			s.keys[r.Name] = *r
 		}
 		if err != nil {
 			return fmt.Errorf("ledger segment %d: %w", seg.Number, err)
@@ -142,12 +155,36 @@ func (s *State) follows(seg *Segment) error {
 	return nil
 }
 
+// followSigner finds out who signs from this segment on: it may be one that the
+// segment itself names. A public key stands for one epoch, in which it must be
+// named, and no other may be.
+func (s *State) followSigner(seg *Segment) error {
+	for _, r := range seg.Records {
+		var name string
+		switch r := r.(type) {
+		case *Init:
+			name = r.Signer
+		case *Adopt:
+			if name = r.Signer; r.Previous != "" && r.Previous != s.inForce.fingerprint {
+				return fmt.Errorf("%w: segment %d adopts a signer after %s, but %s signed before", ErrSignature, seg.Number, r.Previous, s.inForce.fingerprint)
+			}
+		default:
+			continue
+		}
+		for _, p := range s.signers {
+			if same := p.Fingerprint() == name; same != (uint64(p.Epoch) == seg.Epoch) {
+				return fmt.Errorf("%w: segment %d names the signer %s from epoch %d on, and %s is that of epoch %d",
+					ErrSignature, seg.Number, name, seg.Epoch, p.Fingerprint(), p.Epoch)
+			}
+		}
+		s.inForce = signerState{name, seg.Epoch}
+	}
+	return nil
+}
+
 func (s *State) addInit(seg *Segment, i int, r *Init) error {
 	if seg.Number != 1 || i != 0 {
 		return fmt.Errorf("%w: a second beginning", ErrFormat)
-	}
-	if signer, ok := s.Signer(seg.Epoch); ok && signer.Fingerprint() != r.Signer {
-		return fmt.Errorf("%w: it names the signer %s, not %s", ErrSignature, r.Signer, signer.Fingerprint())
 	}
 	s.repository = r.Repository
 	return nil
@@ -201,14 +238,6 @@ func (s *State) addRecall(r *Recall) error {
 	return nil
 }
 
-// addAdopt holds a record to the signer that it announces.
-func (s *State) addAdopt(seg *Segment, r *Adopt) error {
-	if signer, ok := s.Signer(seg.Epoch); ok && signer.Fingerprint() != r.Signer {
-		return fmt.Errorf("%w: segment %d adopts the signer %s, and %s signs it", ErrSignature, seg.Number, r.Signer, signer.Fingerprint())
-	}
-	return nil
-}
-
 func (s *State) addVoid(seg *Segment, r *Void) error {
 	i, there := s.byID[r.Point]
 	if !there || s.points[i].Segment != r.Segment || r.Segment == seg.Number || s.points[i].Void {
@@ -227,14 +256,33 @@ func (s *State) Repository() string { return s.repository }
 // Epoch returns the newest epoch.
 func (s *State) Epoch() uint64 { return s.epoch }
 
-// Signer returns the key that signs segments of an epoch, if it was given.
-func (s *State) Signer(epoch uint64) (signer seal.Public, ok bool) {
+// Signer returns the fingerprint of the key that signs the next segment, and the
+// epoch since which it does. A segment with an adoption changes it.
+func (s *State) Signer() (fingerprint string, epoch uint64) {
+	return s.inForce.fingerprint, s.inForce.epoch
+}
+
+// SignerKey returns that key, if it was given.
+func (s *State) SignerKey() (signer seal.Public, ok bool) {
 	for _, p := range s.signers {
-		if e := uint64(p.Epoch); e <= epoch && (!ok || e > uint64(signer.Epoch)) {
-			signer, ok = p, true
+		if p.Fingerprint() == s.inForce.fingerprint {
+			return p, true
 		}
 	}
-	return signer, ok
+	return seal.Public{}, false
+}
+
+// AddSigner gives the state another public key to check signatures with.
+func (s *State) AddSigner(p seal.Public) { s.signers = append(slices.Clip(s.signers), p) }
+
+// Keys returns the last record of each key file, in order of their names; those
+// that were removed too.
+func (s *State) Keys() []Key {
+	var keys []Key
+	for _, name := range slices.Sorted(maps.Keys(s.keys)) {
+		keys = append(keys, s.keys[name])
+	}
+	return keys
 }
 
 // Points returns all points, void ones too, in the order of the ledger. The
