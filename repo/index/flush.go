@@ -15,7 +15,7 @@ import (
 
 // Own opens the index as its owner, who alone may change it and keeps others
 // from owning it at once. It makes the directory if there is none, and removes
-// every file in it that does not belong to the list it took. TempDir must exist.
+// every list and index file in it that does not belong to the list it took. TempDir must exist.
 func Own(fsys vfs.FS, dir string, opt Options) (*Index, error) {
 	err := fsys.Mkdir(dir)
 	if err == nil {
@@ -217,8 +217,9 @@ func stillHidden(packs []hidden, files []*file) ([]hidden, error) {
 	return left, nil
 }
 
-// tidy removes every file of the directory that is not of the view: lists
-// first, so that no list names a file that is gone.
+// tidy removes every list and index file of the directory that is not of the
+// view: lists first, so that no list names a file that is gone. Other files in
+// the directory are others' business.
 func (x *Index) tidy(v *view) error {
 	infos, err := x.fsys.ReadDir(x.dir)
 	if err != nil {
@@ -232,11 +233,18 @@ func (x *Index) tidy(v *view) error {
 		return cmp.Compare(listFirst(a.Name), listFirst(b.Name))
 	})
 	for _, info := range infos {
-		if !info.Dir && !mine[info.Name] {
+		if !info.Dir && !mine[info.Name] && ours(info.Name) {
 			err = errors.Join(err, x.fsys.Remove(path.Join(x.dir, info.Name)))
 		}
 	}
 	return err
+}
+
+// ours reports whether a name is that of a list or of an index file.
+func ours(name string) bool {
+	_, list := parseNumber(name, listName)
+	_, file := parseNumber(name, fileName)
+	return list || file
 }
 
 func listFirst(name string) int {
