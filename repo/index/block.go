@@ -60,7 +60,7 @@ type entry struct {
 	key
 	pack uint32 // ordinal in the file's own table of packs
 	off  uint32
-	size uint32 // length in the low 24 bits, kind above
+	size uint32 // length in the low 24 bits, kind above, dependentBit
 }
 
 func (b *block) entry(i int) entry {

@@ -275,7 +275,7 @@ func readAll(p []byte, ids []chunk.ID) error {
 	}
 	v := newView(list{}, []*file{f})
 	for _, id := range ids {
-		if hits, err := v.find(keyOf(id[:]), nil, 0); err != nil || len(hits) > maxCandidates {
+		if hits, err := v.find(query{key: keyOf(id[:]), limit: maxCandidates}, nil, 0); err != nil || len(hits) > maxCandidates {
 			return fmt.Errorf("%d places: %w", len(hits), err)
 		}
 		if _, err := v.hasPack(pack.Name(id[:nameBytes])); err != nil {

@@ -80,15 +80,15 @@ func (d *delta) grow() {
 	}
 }
 
-// find appends the places of k, the latest added first.
-func (d *delta) find(k key, hits []found, age int) []found {
+// find appends the places sought, the latest added first. It passes over no pack.
+func (d *delta) find(q query, hits []found, age int) []found {
 	if d.n == 0 {
 		return hits
 	}
-	limit := len(hits) + maxCandidates
-	for i := d.heads[k.lo&uint64(len(d.heads)-1)]; i != 0 && len(hits) < limit; {
+	limit := len(hits) + q.limit
+	for i := d.heads[q.lo&uint64(len(d.heads)-1)]; i != 0 && len(hits) < limit; {
 		e := d.at(int(i) - 1)
-		if e.lo == k.lo && e.hi == k.hi {
+		if e.lo == q.lo && e.hi == q.hi && q.wants(e.size) {
 			hits = append(hits, found{location(d.names[e.pack], e.off, e.size), age})
 		}
 		i = e.next
@@ -97,7 +97,7 @@ func (d *delta) find(k key, hits []found, age int) []found {
 }
 
 func location(name pack.Name, off, size uint32) Location {
-	return Location{Pack: name, Off: off, Len: size & MaxRecordBytes, Kind: pack.RecordKind(size >> lengthBits)}
+	return Location{Pack: name, Off: off, Len: size & MaxRecordBytes, Kind: pack.RecordKind(size &^ dependentBit >> lengthBits)}
 }
 
 // without returns a copy that lacks some packs.
@@ -119,7 +119,8 @@ func (d *delta) without(drop map[pack.Name]bool) *delta {
 }
 
 // sorted returns the places of all entries in the order of a file: by key, then
-// the higher pack name, the higher offset, the later added.
+// the higher pack name, the higher offset, records before dependents, the later
+// added.
 func (d *delta) sorted() []uint32 {
 	order := make([]uint32, d.n)
 	for i := range order {
@@ -135,7 +136,7 @@ func (d *delta) sorted() []uint32 {
 		case a.pack != b.pack:
 			return slices.Compare(d.names[b.pack][:], d.names[a.pack][:])
 		}
-		return cmp.Or(cmp.Compare(b.off, a.off), cmp.Compare(j, i))
+		return cmp.Or(cmp.Compare(b.off, a.off), cmp.Compare(a.size&dependentBit, b.size&dependentBit), cmp.Compare(j, i))
 	})
 	return order
 }

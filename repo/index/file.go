@@ -156,25 +156,29 @@ func firstBlock(fences []uint64, v uint64) int {
 	return max(0, sort.Search(len(fences), func(i int) bool { return fences[i] >= v })-1)
 }
 
-// find appends to hits the places of k that v shows, the higher pack name first.
-func (f *file) find(k key, hits []found, age int, v *view) ([]found, error) {
+// find appends to hits the places sought that v shows, the higher pack name
+// first.
+func (f *file) find(q query, hits []found, age int, v *view) ([]found, error) {
 	b := blockPool.Get().(*block)
 	defer blockPool.Put(b)
 	fences := f.entryFences()
-	limit := len(hits) + maxCandidates
-	for i := firstBlock(fences, k.hi); i < len(fences) && fences[i] <= k.hi; i++ {
+	limit := len(hits) + q.limit
+	for i := firstBlock(fences, q.hi); i < len(fences) && fences[i] <= q.hi; i++ {
 		if err := f.read(f.head.firstEntry()+int64(i), b); err != nil {
 			return hits, err
 		}
 		n := f.entriesIn(int64(i))
-		at := b.firstEntry(n, k)
-		for ; at < n && b.key(at) == k; at++ {
+		at := b.firstEntry(n, q.key)
+		for ; at < n && b.key(at) == q.key; at++ {
 			e := b.entry(at)
+			if !q.wants(e.size) {
+				continue
+			}
 			name, err := f.packName(e.pack)
 			if err != nil {
 				return hits, err
 			}
-			if v.shows(f, name) {
+			if v.shows(f, name) && !q.skips(name) {
 				hits = append(hits, found{location(name, e.off, e.size), age})
 			}
 			if len(hits) == limit {
@@ -182,7 +186,7 @@ func (f *file) find(k key, hits []found, age int, v *view) ([]found, error) {
 			}
 		}
 		if at < n {
-			break // past k
+			break // past the key
 		}
 	}
 	return hits, nil

@@ -63,7 +63,7 @@ func TestGoldenFiles(t *testing.T) {
 	id := testID(1)
 	a, b := testPack(1, 1), testPack(2, 1)
 	must(t, x.Add(a, []pack.Entry{chunkAt(id, 64, 1000), chunkAt(testID(2), 1064, 2000)}))
-	must(t, x.Add(b, []pack.Entry{{ID: id, Kind: pack.Patch, Off: 64, Len: 300}, {ID: testID(3), Kind: pack.Node, Off: 364, Len: 400}}))
+	must(t, x.Add(b, []pack.Entry{{ID: id, Base: testID(2), Kind: pack.Patch, Flags: pack.HasBase, Off: 64, Len: 300}, {ID: testID(3), Kind: pack.Node, Off: 364, Len: 400}}))
 	must(t, x.Flush(0x1122))
 	must(t, x.Close())
 	names := []string{fileName(1), listName(1)}
@@ -83,8 +83,12 @@ func TestGoldenFiles(t *testing.T) {
 	x = read(t, old, Options{})
 	must(t, x.Skipped())
 	want := []Location{{b, 64, 300, pack.Patch}, {a, 64, 1000, pack.Chunk}}
-	if got := lookup(t, x, id); !slices.Equal(got, want) || x.Covers() != 0x1122 || x.Count() != 4 {
+	if got := lookup(t, x, id); !slices.Equal(got, want) || x.Covers() != 0x1122 || x.Count() != 5 {
 		t.Errorf("got %v, want %v; covers %d, %d entries", got, want, x.Covers(), x.Count())
+	}
+	got, err := x.Dependents(testID(2))
+	if err != nil || !slices.Equal(got, want[:1]) {
+		t.Errorf("dependents: got %v, %v, want %v", got, err, want[:1])
 	}
 	must(t, x.Close())
 }
@@ -107,7 +111,7 @@ func TestFormatExample(t *testing.T) {
 		row(1*blockBytes+i*nameBytes, nameBytes)
 		row(3*blockBytes+i*fenceBytes, fenceBytes)
 	}
-	for i := range 4 {
+	for i := range 5 {
 		row(2*blockBytes+i*entryBytes, entryBytes)
 	}
 }

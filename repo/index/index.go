@@ -10,12 +10,16 @@
 //	          │                   │ read in 4 KiB blocks, through a cache
 //	          └──────► Lookup ◄───┘ with a budget; no mmap
 //
+// A record that needs another one, its base, is also found by that: Dependents
+// tells what keeps a base from being freed.
+//
 // What an index says is a hint. It holds 16 of an id's 32 bytes, and packs may
 // have gone since it was written, so the caller checks the whole id on the
 // record itself. Nothing is lost with an index: it is rebuilt from the packs.
 //
 // In memory there are 8 bytes for each block of 146 entries, the blocks in the
-// cache, and about 36 bytes for each entry of the delta.
+// cache, and about 36 bytes for each entry of the delta. A record with a base
+// has two entries.
 package index
 
 import (
@@ -176,32 +180,40 @@ func (x *Index) snapshot() (*view, error) {
 // pack whose name is higher, so the later epoch, then the later in the pack;
 // none when there is none, at most 256. It compares 16 bytes of the id: that a
 // place holds another id is as good as impossible, but the caller finds it out
-// by the record and goes on to the next. A place may also be in a pack that is
-// gone: then Refresh, and look again.
+// by the record and goes on to the next. Who knows but these 16 bytes looks up
+// any id that begins with them. A place may also be in a pack that is gone: then
+// Refresh, and look again.
 //
 // When a file is damaged it returns ErrDamaged together with what the others
 // have.
 func (x *Index) Lookup(id chunk.ID) ([]Location, error) {
-	k := keyOf(id[:])
+	return x.find(query{key: keyOf(id[:]), limit: maxCandidates})
+}
+
+func (x *Index) find(q query) ([]Location, error) {
 	var buf [4]found
-	hits := buf[:0]
-
-	x.mu.RLock()
-	if x.view == nil {
-		x.mu.RUnlock()
-		return nil, x.closed()
+	v, hits, age, err := x.begin(q, buf[:0])
+	if err != nil {
+		return nil, err
 	}
-	v := x.view.acquire()
-	hits = x.delta.find(k, hits, 0)
-	for i, d := range slices.Backward(x.frozen) {
-		hits = d.find(k, hits, len(x.frozen)-i)
-	}
-	age := len(x.frozen) + 1
-	x.mu.RUnlock()
-
-	hits, err := v.find(k, hits, age)
+	hits, err = v.find(q, hits, age)
 	err = errors.Join(err, v.release())
 	return newestFirst(hits), err
+}
+
+// begin appends the places that the deltas have. It returns a reference to the
+// view that they go with, whose newest file is of that age.
+func (x *Index) begin(q query, hits []found) (v *view, _ []found, age int, err error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.view == nil {
+		return nil, nil, 0, x.closed()
+	}
+	hits = x.delta.find(q, hits, 0)
+	for i, d := range slices.Backward(x.frozen) {
+		hits = d.find(q, hits, len(x.frozen)-i)
+	}
+	return x.view.acquire(), hits, len(x.frozen) + 1, nil
 }
 
 // found is a candidate of a look-up.
@@ -271,7 +283,7 @@ func (x *Index) Add(name pack.Name, entries []pack.Entry) error {
 	ord := x.delta.pack(name)
 	for i := range entries {
 		e := &entries[i]
-		x.delta.add(keyOf(e.ID[:]), ord, e.Off, e.Len|uint32(e.Kind)<<lengthBits)
+		rows(e, func(k key, size uint32) { x.delta.add(k, ord, e.Off, size) })
 	}
 	full := x.delta.n >= x.opt.flushEntries
 	x.mu.Unlock()
@@ -294,15 +306,17 @@ func (x *Index) Covers() uint64 {
 
 // Skipped returns what was passed over when the index was opened or refreshed:
 // lists that are damaged or name files that are missing or damaged. An owner
-// then covers less, and adds the packs it lacks again. Nil when nothing was.
+// then covers less, and adds the packs it lacks again. Nil when nothing was; a
+// list of another version counts as nothing, and covers nothing.
 func (x *Index) Skipped() error {
 	x.work.Lock()
 	defer x.work.Unlock()
 	return x.skipped
 }
 
-// Count returns the number of entries. Those that a merge is going to drop,
-// doubles and entries of removed packs, still count.
+// Count returns the number of entries, of which a record with a base has two.
+// Those that a merge is going to drop, doubles and entries of removed packs,
+// still count.
 func (x *Index) Count() uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

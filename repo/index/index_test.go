@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -80,10 +81,13 @@ func chunkAt(id chunk.ID, off, n uint32) pack.Entry {
 
 // model is an index as a map.
 type model struct {
-	at    map[[PrefixBytes]byte]map[place]Location
+	at    places // by id
+	deps  places // by base
 	packs map[pack.Name]bool
 	head  uint64
 }
+
+type places map[[PrefixBytes]byte]map[place]Location
 
 type place struct {
 	pack pack.Name
@@ -91,7 +95,7 @@ type place struct {
 }
 
 func newModel() *model {
-	return &model{at: make(map[[PrefixBytes]byte]map[place]Location), packs: make(map[pack.Name]bool)}
+	return &model{at: make(places), deps: make(places), packs: make(map[pack.Name]bool)}
 }
 
 func (m *model) clone() *model {
@@ -100,43 +104,52 @@ func (m *model) clone() *model {
 	for p := range m.packs {
 		c.packs[p] = true
 	}
-	for k, set := range m.at {
-		c.at[k] = make(map[place]Location)
-		for p, loc := range set {
-			c.at[k][p] = loc
-		}
+	c.at, c.deps = m.at.clone(), m.deps.clone()
+	return c
+}
+
+func (l places) clone() places {
+	c := make(places)
+	for k, set := range l {
+		c[k] = maps.Clone(set)
 	}
 	return c
+}
+
+func (l places) add(id chunk.ID, loc Location) {
+	k := [PrefixBytes]byte(id[:])
+	if l[k] == nil {
+		l[k] = make(map[place]Location)
+	}
+	l[k][place{loc.Pack, loc.Off}] = loc
+}
+
+func (l places) remove(name pack.Name) {
+	for _, set := range l {
+		maps.DeleteFunc(set, func(p place, _ Location) bool { return p.pack == name })
+	}
 }
 
 func (m *model) add(name pack.Name, entries []pack.Entry) {
 	m.packs[name] = true
 	for _, e := range entries {
-		k := [PrefixBytes]byte(e.ID[:])
-		if m.at[k] == nil {
-			m.at[k] = make(map[place]Location)
+		loc := Location{name, e.Off, e.Len, e.Kind}
+		m.at.add(e.ID, loc)
+		if e.Flags&pack.HasBase != 0 {
+			m.deps.add(e.Base, loc)
 		}
-		m.at[k][place{name, e.Off}] = Location{name, e.Off, e.Len, e.Kind}
 	}
 }
 
 func (m *model) remove(name pack.Name) {
 	delete(m.packs, name)
-	for k, set := range m.at {
-		for p := range set {
-			if p.pack == name {
-				delete(set, p)
-			}
-		}
-		if len(set) == 0 {
-			delete(m.at, k)
-		}
-	}
+	m.at.remove(name)
+	m.deps.remove(name)
 }
 
-func (m *model) lookup(id chunk.ID) []Location {
+func (l places) lookup(id chunk.ID) []Location {
 	var list []Location
-	for _, loc := range m.at[[PrefixBytes]byte(id[:])] {
+	for _, loc := range l[[PrefixBytes]byte(id[:])] {
 		list = append(list, loc)
 	}
 	slices.SortFunc(list, func(a, b Location) int {
@@ -167,14 +180,25 @@ func (m *model) check(tb testing.TB, x *Index, ids []chunk.ID, packs []pack.Name
 		tb.Fatalf("covers %d, want %d", got, m.head)
 	}
 	for _, id := range ids {
-		if want, got := m.lookup(id), lookup(tb, x, id); !slices.Equal(want, got) {
+		if want, got := m.at.lookup(id), lookup(tb, x, id); !slices.Equal(want, got) {
 			tb.Fatalf("lookup %s (-want +got):\n%s", id.Short(), gocmp.Diff(want, got))
 		}
+		m.checkDependents(tb, x, id)
 	}
+	m.checkDependents(tb, x, chunk.ID{})
 	for _, name := range packs {
 		if got, err := x.HasPack(name); err != nil || got != m.packs[name] {
 			tb.Fatalf("has pack %s: %v, %v, want %v", name, got, err, m.packs[name])
 		}
+	}
+	var each, sorted []pack.Name
+	must(tb, x.EachPack(func(name pack.Name) error { each = append(each, name); return nil }))
+	for name := range m.packs {
+		sorted = append(sorted, name)
+	}
+	slices.SortFunc(sorted, func(a, b pack.Name) int { return slices.Compare(a[:], b[:]) })
+	if !slices.Equal(each, sorted) {
+		tb.Fatalf("each pack: got %v, want %v", each, sorted)
 	}
 	var got []Entry
 	must(tb, x.Walk(func(ordinal uint64, e Entry) error {
@@ -186,5 +210,29 @@ func (m *model) check(tb testing.TB, x *Index, ids []chunk.ID, packs []pack.Name
 	}))
 	if want := m.walk(); !slices.Equal(want, got) {
 		tb.Fatalf("walk (-want +got):\n%s", gocmp.Diff(want, got))
+	}
+}
+
+// checkDependents compares the dependents of one base, also without those of
+// every pack in turn.
+func (m *model) checkDependents(tb testing.TB, x *Index, base chunk.ID) {
+	tb.Helper()
+	want := m.deps.lookup(base)
+	got, err := x.Dependents(base)
+	if err != nil || !slices.Equal(want, got) {
+		tb.Fatalf("dependents of %s, %v (-want +got):\n%s", base.Short(), err, gocmp.Diff(want, got))
+	}
+	has, err := x.HasDependents(base, nil)
+	if err != nil || has != (len(want) > 0) {
+		tb.Fatalf("has dependents of %s: %v, %v, want %v", base.Short(), has, err, want)
+	}
+	gone := make(map[pack.Name]bool)
+	for i, loc := range want {
+		gone[loc.Pack] = true
+		left := slices.ContainsFunc(want[i+1:], func(l Location) bool { return !gone[l.Pack] })
+		has, err := x.HasDependents(base, func(name pack.Name) bool { return gone[name] })
+		if err != nil || has != left {
+			tb.Fatalf("has dependents of %s but for %d packs: %v, %v, want %v", base.Short(), len(gone), has, err, left)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 const (
 	listMagic   = "HFil"
-	listVersion = 1
+	listVersion = 2  // 1: the files have no rows of dependents
 	listFixed   = 32 // bytes before the members
 	memberBytes = 24
 	hiddenBytes = 24
@@ -25,8 +25,9 @@ const (
 )
 
 var (
-	errListMagic = errors.New("not an index list")
-	errList      = errors.New("list contradicts itself")
+	errListMagic   = errors.New("not an index list")
+	errListVersion = errors.New("list is of another version")
+	errList        = errors.New("list contradicts itself")
 )
 
 // list is what a file list-NNNNNNNN says: the files that make up the index, the
@@ -82,7 +83,7 @@ func parseList(p []byte) (list, error) {
 		return list{}, errListMagic
 	}
 	if v := le.Uint16(p[4:]); v != listVersion {
-		return list{}, fmt.Errorf("%w: %d, this program reads %d", errVersion, v, listVersion)
+		return list{}, fmt.Errorf("%w: %d, this program reads %d", errListVersion, v, listVersion)
 	}
 	end := len(p) - 4
 	if crc32.Checksum(p[:end], castagnoli) != le.Uint32(p[end:]) {

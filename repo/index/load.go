@@ -22,7 +22,8 @@ type loaded struct {
 // maxLoads is how often load looks again because the owner was faster.
 const maxLoads = 100
 
-// load opens the highest complete list. Files that are open in prev are not
+// load opens the highest complete list. Those of another version might not be
+// there: the files of an older one lack what this one needs. Files that are open in prev are not
 // opened again.
 //
 // The owner may write lists and remove files meanwhile, and a directory read at
@@ -39,7 +40,7 @@ func load(fsys vfs.FS, dir string, c *cache, prev *view) (loaded, error) {
 		if err != nil {
 			return l, err
 		}
-		if len(lists) > 0 && l.skipped == nil {
+		if len(lists) > 0 && l.view.list.number == lists[0] {
 			return l, nil
 		}
 		again, m, err := readDir(fsys, dir)
@@ -89,7 +90,9 @@ func firstComplete(fsys vfs.FS, dir string, lists []uint64, c *cache, prev *view
 		if !incomplete(err) {
 			return nil, nil, err
 		}
-		skipped = errors.Join(skipped, err)
+		if !errors.Is(err, errListVersion) {
+			skipped = errors.Join(skipped, err)
+		}
 	}
 	return newView(list{}, nil), skipped, nil
 }

@@ -93,7 +93,7 @@ func (s *fileSource) next() (entry, error) {
 }
 
 // compareEntries is the order of the entries of one table of packs: by key, the
-// higher pack first, the higher offset first.
+// higher pack first, the higher offset first, records before dependents.
 func compareEntries(a, b entry) int {
 	switch {
 	case a.hi != b.hi:
@@ -101,7 +101,7 @@ func compareEntries(a, b entry) int {
 	case a.lo != b.lo:
 		return cmp.Compare(a.lo, b.lo)
 	}
-	return cmp.Or(cmp.Compare(b.pack, a.pack), cmp.Compare(b.off, a.off))
+	return cmp.Or(cmp.Compare(b.pack, a.pack), cmp.Compare(b.off, a.off), cmp.Compare(a.size&dependentBit, b.size&dependentBit))
 }
 
 // deltaSource is a delta that does not change any more.

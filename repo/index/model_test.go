@@ -15,12 +15,17 @@ import (
 var seed = flag.Uint64("seed", 0, "replay the model test with this seed")
 
 // universe is small, so that ids meet in many packs, and some share their first
-// 8 bytes, so that equal fences occur.
+// 8 bytes, so that equal fences occur, and some are others inverted.
 func universe(r *rand.Rand) (ids []chunk.ID, packs []pack.Name) {
 	for i := range 240 {
 		id := testID(r.Uint64())
 		if i%3 > 0 {
 			copy(id[:8], ids[i-i%3][:8])
+		}
+		if i%5 == 4 { // where the dependents of the one before are
+			for k := range PrefixBytes {
+				id[k] = ^ids[i-1][k]
+			}
 		}
 		ids = append(ids, id)
 	}
@@ -35,7 +40,19 @@ func randomEntries(r *rand.Rand, ids []chunk.ID) []pack.Entry {
 	off := uint32(64)
 	for range r.IntN(60) {
 		n := 1 + r.Uint32N(MaxRecordBytes)
-		list = append(list, pack.Entry{ID: ids[r.IntN(len(ids))], Kind: pack.RecordKind(1 + r.IntN(3)), Off: off, Len: n})
+		e := pack.Entry{ID: ids[r.IntN(len(ids))], Kind: pack.RecordKind(1 + r.IntN(3)), Off: off, Len: n}
+		switch k := r.IntN(100); {
+		case k == 0: // a base not known
+			e.Flags = pack.HasBase
+		case k == 1: // the record beside its own row
+			e.Flags = pack.HasBase
+			for i, b := range e.ID {
+				e.Base[i] = ^b
+			}
+		case k < 30:
+			e.Flags, e.Base = pack.HasBase, ids[r.IntN(len(ids))]
+		}
+		list = append(list, e)
 		if r.IntN(10) > 0 { // else another record at the same place: the later one counts
 			off += 100
 		}

@@ -69,13 +69,13 @@ func (v *view) hiding(marks map[pack.Name]uint64) *view {
 	return newView(l, files)
 }
 
-// find appends the places of k in all files, the newest file first. Damage in
+// find appends the places sought in all files, the newest file first. Damage in
 // one does not keep it from the others.
-func (v *view) find(k key, hits []found, age int) ([]found, error) {
+func (v *view) find(q query, hits []found, age int) ([]found, error) {
 	var errs error
 	for _, f := range slices.Backward(v.files) {
 		var err error
-		hits, err = f.find(k, hits, age, v)
+		hits, err = f.find(q, hits, age, v)
 		errs = errors.Join(errs, err)
 		age++
 	}

@@ -14,8 +14,9 @@ type Entry struct {
 	Location
 }
 
-// Walk calls fn for every entry that Lookup could return, in the order of ids
-// and for one id the newest first, with its ordinal: 0, 1, 2 and so on. Ordinals
+// Walk calls fn for every entry that Lookup could return, so each record once,
+// in the order of ids and for one id the newest first, with its ordinal: 0, 1, 2
+// and so on. Ordinals
 // are those of this moment; a change of the index gives others. What is added
 // or removed during the walk is not seen by it. It stops at fn's first error
 // and returns it.
@@ -28,6 +29,18 @@ func (x *Index) Walk(fn func(ordinal uint64, e Entry) error) error {
 		return err
 	}
 	return errors.Join(walk(srcs, fn), v.release())
+}
+
+// EachPack calls fn for every pack that HasPack knows, once and in the order of
+// names. What is added or removed meanwhile is not seen by it. It stops at fn's
+// first error and returns it. fn may use the index.
+func (x *Index) EachPack(fn func(pack.Name) error) error {
+	v, srcs, err := x.sources()
+	if err != nil {
+		return err
+	}
+	_, err = mergeNames(srcs, fn)
+	return errors.Join(err, v.release())
 }
 
 // sources returns all there is to look in, the newest first, and a reference to
@@ -52,13 +65,16 @@ func walk(srcs []source, fn func(uint64, Entry) error) error {
 	if err != nil {
 		return err
 	}
-	for ordinal := uint64(0); ; ordinal++ {
+	for ordinal := uint64(0); ; {
 		e, src, ord, err := m.next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if e.size&dependentBit != 0 {
+			continue
 		}
 		name, err := srcs[src].packName(ord)
 		if err != nil {
@@ -67,6 +83,7 @@ func walk(srcs []source, fn func(uint64, Entry) error) error {
 		if err := fn(ordinal, Entry{e.prefix(), location(name, e.off, e.size)}); err != nil {
 			return err
 		}
+		ordinal++
 	}
 }
 
