@@ -27,6 +27,7 @@ type Saved struct {
 type SavedMachine struct {
 	Machine string            `json:"machine"`
 	Last    uint64            `json:"last"`            // the highest sequence number
+	Used    Sequences         `json:"used"`            // all sequence numbers it ever had
 	Slots   map[string]string `json:"slots,omitempty"` // the slot that each job filled last
 }
 
@@ -39,7 +40,7 @@ func (s *State) Save(keep func(*PointState) bool) Saved {
 		Packs: s.packs, PackBytes: s.packSize,
 	}
 	for id, m := range s.machines {
-		sm := SavedMachine{Machine: id, Last: m.last, Slots: map[string]string{}}
+		sm := SavedMachine{Machine: id, Last: m.last, Used: slices.Clone(m.used), Slots: map[string]string{}}
 		for job, slot := range m.slots {
 			sm.Slots[job] = slot
 		}
@@ -80,7 +81,10 @@ func Load(v Saved, signers []seal.Public) (*State, error) {
 	}
 	s.packs, s.packSize = v.Packs, v.PackBytes
 	for _, m := range v.Machines {
-		s.machines[m.Machine] = &machineState{last: m.Last, slots: m.Slots}
+		if n := len(m.Used); !m.Used.sound() || n == 0 || m.Used[n-1][1] != m.Last {
+			return nil, fmt.Errorf("%w: the sequence numbers of machine %s", ErrFormat, m.Machine)
+		}
+		s.machines[m.Machine] = &machineState{last: m.Last, used: slices.Clone(m.Used), slots: m.Slots}
 	}
 	s.points = slices.Clone(v.Points)
 	for i := range s.points {

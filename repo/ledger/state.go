@@ -54,6 +54,7 @@ type signerState struct {
 type machineState struct {
 	points []int             // its points, void and expired ones too
 	last   uint64            // the highest sequence number it ever had
+	used   Sequences         // all that it ever had
 	slots  map[string]string // per job, the slot filled last
 }
 
@@ -204,6 +205,7 @@ func (s *State) addPoint(seg *Segment, r *Point, signed bool) error {
 	}
 	m.points = append(m.points, len(s.points))
 	m.last = max(m.last, r.Sequence)
+	m.used = m.used.add(r.Sequence)
 	s.byID[r.ID] = len(s.points)
 	s.points = append(s.points, PointState{Point: *r, Segment: seg.Number, Epoch: seg.Epoch, Signed: signed})
 	return nil
