@@ -88,7 +88,8 @@ func Crashes(seeds ...uint64) []CrashOptions {
 
 // CrashClone returns the file system as it could look after the power went now.
 // It shares memory with m, not state: m goes on as before. Nobody holds a lock
-// in it or has a file open, and everything in it is durable.
+// in it or has a file open, and everything in it is durable. What SetLocked set
+// or took back is so at once.
 func (m *Mem) CrashClone(opt CrashOptions) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -226,7 +227,7 @@ func (c *crash) copy(n *node) *node {
 	if have := c.copies[n]; have != nil {
 		return have
 	}
-	d := &node{id: n.id, dir: n.dir}
+	d := &node{id: n.id, dir: n.dir, locked: n.locked}
 	c.copies[n] = d
 	c.mem.used++
 	if !n.dir {

@@ -87,18 +87,27 @@ func (d *Dir) Open(name string) (File, error)      { return d.open(name, os.O_RD
 func (d *Dir) OpenWrite(name string) (File, error) { return d.open(name, os.O_RDWR) }
 
 func (d *Dir) open(name string, flag int) (File, error) {
-	if err := checkName("open", name); err != nil {
+	f, err := d.openFile("open", name, flag)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+// openFile opens a regular file for the operation op.
+func (d *Dir) openFile(op, name string, flag int) (*os.File, error) {
+	if err := checkName(op, name); err != nil {
 		return nil, err
 	}
 	// Without O_NONBLOCK somebody's pipe in the directory would hold us up.
 	f, err := d.root.OpenFile(name, flag|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, d.wrap("open", name, err)
+		return nil, d.wrap(op, name, err)
 	}
 	if err := regular(f); err != nil {
-		return nil, d.wrap("open", name, errors.Join(err, f.Close()))
+		return nil, d.wrap(op, name, errors.Join(err, f.Close()))
 	}
-	return osFile{f}, nil
+	return f, nil
 }
 
 // regular gives an error for what is not a plain file.
@@ -191,6 +200,15 @@ func (d *Dir) Stat(name string) (Info, error) {
 		return Info{}, d.wrap("stat", name, err)
 	}
 	return infoOf(info), nil
+}
+
+func (d *Dir) Locked(name string) (bool, error) {
+	f, err := d.openFile("locked", name, os.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	locked, err := immutable(f)
+	return locked && err == nil, d.wrap("locked", name, errors.Join(err, f.Close()))
 }
 
 func infoOf(info fs.FileInfo) Info {

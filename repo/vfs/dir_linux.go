@@ -37,6 +37,22 @@ func freeBytes(dir *os.File) (uint64, error) {
 	return st.Bavail * uint64(st.Frsize), nil
 }
 
+// immutableFlag is FS_IMMUTABLE_FL of linux/fs.h, which package unix lacks.
+const immutableFlag = 0x10
+
+// immutable reads the flag that chattr +i sets.
+func immutable(f *os.File) (bool, error) {
+	var flags uint32
+	err := again(func() (err error) {
+		flags, err = unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+		return err
+	})
+	if err == unix.ENOTTY || err == unix.EINVAL || errors.Is(err, errors.ErrUnsupported) {
+		return false, nil // the file system has no flags
+	}
+	return flags&immutableFlag != 0, err
+}
+
 func preallocate(f *os.File, n int64) error {
 	if n == 0 {
 		return nil

@@ -51,6 +51,9 @@ type badRead struct {
 // NewFaulty returns a Faulty over fsys with no fault yet.
 func NewFaulty(fsys FS) *Faulty { return &Faulty{fsys: fsys} }
 
+// Unwrap returns the FS that f passes operations on to.
+func (f *Faulty) Unwrap() FS { return f.fsys }
+
 // CountReads makes opening, reading, listing and describing numbered operations
 // too. Call it before the first operation.
 func (f *Faulty) CountReads() {
@@ -251,6 +254,15 @@ func (f *Faulty) Stat(name string) (info Info, err error) {
 		return err
 	}, nil)
 	return info, err
+}
+
+// Locked counts as Stat does.
+func (f *Faulty) Locked(name string) (locked bool, err error) {
+	err = f.run(Op{Kind: OpStat, Name: name}, func() error {
+		locked, err = f.fsys.Locked(name)
+		return err
+	}, nil)
+	return locked && err == nil, err
 }
 
 // Lock passes the lock on. Unlock is not an operation and works after a crash:

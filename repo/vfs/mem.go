@@ -14,7 +14,7 @@ import (
 
 // Mem is a file system in memory that knows what was made durable. It serves
 // tests: CrashClone shows it after a power cut, SetCapacity fills the disk,
-// SetReadOnly protects the medium, Corrupt damages a file.
+// SetReadOnly protects the medium, SetLocked a file, Corrupt damages one.
 //
 // What is durable is what the strictest reading of POSIX promises, see the
 // package comment. A directory of which more than a thousand operations wait
@@ -45,7 +45,8 @@ type node struct {
 	durable *blob    // frozen
 	writes  []record // what leads from durable to live, oldest first
 	dropped bool     // a sync failed: live holds more than durable and writes
-	shared  int      // locks
+	locked  bool
+	shared  int // locks
 	owned   bool
 }
 
@@ -120,6 +121,33 @@ func (m *Mem) SetReadOnly(on bool) {
 	m.readOnly = on
 }
 
+// SetLocked makes a file immutable, or takes that back, as the flag of a real
+// file system does: it can then be neither removed, renamed, replaced nor opened
+// for writing, also after a crash. Whoever has it open for writing still writes.
+func (m *Mem) SetLocked(name string, on bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.findFile(name)
+	if err != nil {
+		return wrapMem("set locked", name, err)
+	}
+	n.locked = on
+	return nil
+}
+
+func (m *Mem) Locked(name string) (bool, error) {
+	if err := checkName("locked", name); err != nil {
+		return false, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n, err := m.findFile(name)
+	if err != nil {
+		return false, wrapMem("locked", name, err)
+	}
+	return n.locked, nil
+}
+
 // Free returns what is left of the capacity.
 func (m *Mem) Free() (uint64, error) {
 	m.mu.RLock()
@@ -142,6 +170,15 @@ func (m *Mem) find(name string) (*node, error) {
 		}
 	}
 	return n, nil
+}
+
+// findFile returns the file that a name stands for.
+func (m *Mem) findFile(name string) (*node, error) {
+	n, err := m.find(name)
+	if err == nil && n.dir {
+		err = syscall.EISDIR
+	}
+	return n, err
 }
 
 // parent returns the directory of a name, and the name in it.
@@ -229,13 +266,13 @@ func (m *Mem) openFile(name string, write bool) (File, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n, err := m.find(name)
+	n, err := m.findFile(name)
 	switch {
 	case err != nil:
-	case n.dir:
-		err = syscall.EISDIR
 	case write && m.readOnly:
 		err = syscall.EROFS
+	case write && n.locked:
+		err = syscall.EPERM
 	}
 	if err != nil {
 		return nil, wrapMem("open", name, err)
@@ -268,6 +305,8 @@ func (m *Mem) remove(name string) error {
 		return syscall.ENOENT
 	case m.readOnly:
 		return syscall.EROFS
+	case n.locked:
+		return syscall.EPERM
 	case len(n.entries) > 0:
 		return syscall.ENOTEMPTY
 	}
@@ -311,6 +350,8 @@ func (m *Mem) rename(oldName, newName string) error {
 		return syscall.EROFS
 	case n == old:
 		return nil // two names of one file: POSIX does nothing
+	case n.locked, old != nil && old.locked:
+		return syscall.EPERM
 	case old != nil && old.dir:
 		return syscall.EEXIST
 	case old != nil && n.dir:

@@ -83,6 +83,12 @@ type FS interface {
 	// Stat describes one file or directory.
 	Stat(name string) (Info, error)
 
+	// Locked tells whether a regular file is immutable: whether Remove, Rename
+	// from or to its name, and OpenWrite give fs.ErrPermission, whoever calls.
+	// Somebody else locks and unlocks files, at any time. Where the system
+	// has no such flag no file is locked.
+	Locked(name string) (bool, error)
+
 	// SyncDir makes durable what was created in, renamed into or out of,
 	// and removed from the directory.
 	SyncDir(name string) error

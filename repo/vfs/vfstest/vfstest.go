@@ -42,6 +42,7 @@ func Run(t *testing.T, make func(t *testing.T) vfs.FS) {
 		{"walk", walk},
 		{"many at once", manyAtOnce},
 		{"free", free},
+		{"not locked", notLocked},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, make(t)) })
 	}
@@ -130,6 +131,7 @@ func failures(t *testing.T, fsys vfs.FS) {
 	info := func(_ vfs.Info, err error) error { return err }
 	infos := func(_ []vfs.Info, err error) error { return err }
 	lock := func(_ vfs.Unlocker, err error) error { return err }
+	locked := func(_ bool, err error) error { return err }
 	for _, c := range []struct {
 		what      string
 		got, want error
@@ -153,6 +155,8 @@ func failures(t *testing.T, fsys vfs.FS) {
 		{"list nothing", infos(fsys.ReadDir("no")), fs.ErrNotExist},
 		{"list a file", infos(fsys.ReadDir("d/f")), syscall.ENOTDIR},
 		{"stat nothing", info(fsys.Stat("d/no")), fs.ErrNotExist},
+		{"locked of nothing", locked(fsys.Locked("d/no")), fs.ErrNotExist},
+		{"locked of a directory", locked(fsys.Locked("d")), syscall.EISDIR},
 		{"stat below a file", info(fsys.Stat("d/f/g")), syscall.ENOTDIR},
 		{"sync no directory", fsys.SyncDir("no"), fs.ErrNotExist},
 		{"sync a file as a directory", fsys.SyncDir("d/f"), syscall.ENOTDIR},
@@ -180,6 +184,7 @@ func badNames(t *testing.T, fsys vfs.FS) {
 		"rename":      func(n string) error { return fsys.Rename(n, "g") },
 		"rename to":   func(n string) error { return fsys.Rename("f", n) },
 		"read dir":    func(n string) error { _, err := fsys.ReadDir(n); return err },
+		"locked":      func(n string) error { _, err := fsys.Locked(n); return err },
 		"stat":        func(n string) error { _, err := fsys.Stat(n); return err },
 		"sync dir":    fsys.SyncDir,
 		"lock":        func(n string) error { _, err := fsys.Lock(n, vfs.Shared); return err },
