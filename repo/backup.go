@@ -9,6 +9,7 @@ import (
 
 	"holdfast/repo/blockmap"
 	"holdfast/repo/chunk"
+	"holdfast/repo/ledger"
 	"holdfast/repo/seal"
 )
 
@@ -58,7 +59,8 @@ type Run struct {
 	Point    Point
 	Duration time.Duration
 	Disks    []DiskRun
-	Warnings []string // what the user asked for and did not get, and why
+	Head     ledger.Head // of the ledger, with the point: to compare a later ledger with
+	Warnings []string    // what the user asked for and did not get, and why
 }
 
 // DiskRun is what a backup did with one disk.

@@ -27,29 +27,28 @@ func (r *run) commit(roots []chunk.ID) error {
 	leftovers := append(slices.Clone(o.leftovers[r.machineID]), r.id)
 	o.mu.Unlock()
 
-	m := r.manifest(roots, state, last)
-	id, err := newID(m.Time, o.rand)
+	m, parent, err := r.pointToBe(roots, state, last)
 	if err != nil {
 		return err
 	}
-	m.Point = PointID(id)
+	id := string(m.Point)
 	file, err := m.encode(r.store.keys, o.rand)
 	if err != nil {
 		return err
 	}
 	rec := &ledger.Point{
 		ID: id, Sequence: m.Sequence, Machine: m.MachineID, Job: r.store.ledgerJob(m.Job), Slot: m.Slot,
-		Full: r.parent == nil, Run: string(r.id), Manifest: sum256(file),
-	}
-	if r.parent != nil {
-		rec.Parent = string(r.parent.ID)
+		Parent: string(parent), Full: parent == "", Run: string(r.id), Manifest: sum256(file),
 	}
 	records := append(slices.Clone(voids), rec)
-	actor := m.Actor
+	at, actor := m.Time, m.Actor
+	if r.copied != nil {
+		at, actor = o.now(), r.copied.actor
+	}
 	if o.settings.Sealed {
 		actor = "" // it is in the manifest, for those who have a key
 	}
-	if err := o.appendSegment(packs, records, m.Time, actor); err != nil {
+	if err := o.appendSegment(packs, records, at, actor); err != nil {
 		return err
 	}
 	o.mu.Lock()
@@ -68,8 +67,12 @@ func (r *run) commit(roots []chunk.ID) error {
 		return fmt.Errorf("write manifest: %w", err)
 	}
 	o.mu.Lock()
-	o.lastTime = m.Time
-	o.names[m.Name] = m.MachineID
+	if m.Time.After(o.lastTime) {
+		o.lastTime = m.Time
+	}
+	if r.copied == nil || o.names[m.Name] == "" {
+		o.names[m.Name] = m.MachineID
+	}
 	delete(o.leftovers, r.machineID)
 	o.mu.Unlock()
 	if err := removeRuns(o.fsys, leftovers); err != nil {
@@ -81,6 +84,7 @@ func (r *run) commit(roots []chunk.ID) error {
 		o.log.Warn("point is committed; the index is completed later", "point", id, "err", err)
 	}
 	r.result.Point = pointOf(m, rec.Full, PointID(rec.Parent))
+	r.result.Head = o.state.Head()
 	r.result.Duration = o.now().Sub(r.started)
 	return nil
 }
@@ -103,6 +107,22 @@ func (o *Owner) unwriteManifest(id PointID) error {
 		}
 	}
 	return errors.Join(append(errs, o.fsys.SyncDir(pointsDir))...)
+}
+
+// pointToBe decides what the point will be, and what the ledger names as its
+// parent. The caller holds commit.
+func (r *run) pointToBe(roots []chunk.ID, state *ledger.State, last time.Time) (m *manifest, parent PointID, err error) {
+	if r.copied != nil {
+		m, parent = r.copied.pointToBe(r, roots, state)
+		return m, parent, nil
+	}
+	m = r.manifest(roots, state, last)
+	id, err := newID(m.Time, r.owner.rand)
+	m.Point = PointID(id)
+	if r.parent != nil {
+		parent = r.parent.ID
+	}
+	return m, parent, err
 }
 
 // manifest says everything but the point's id.

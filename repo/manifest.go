@@ -51,6 +51,7 @@ type manifestPrivate struct {
 	Disks       []manifestDisk             `json:"disks"`
 	Counters    Counters                   `json:"counters"`
 	Extensions  map[string]json.RawMessage `json:"extensions,omitempty"`
+	CopiedFrom  string                     `json:"copiedFrom,omitempty"`
 }
 
 type manifestDisk struct {

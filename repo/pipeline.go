@@ -87,7 +87,7 @@ type sink interface {
 
 // run drives the pipeline to its end. The first error stops it.
 func (d *diskRun) run(ctx context.Context) error {
-	workers := make([]*worker, workersPerCore*runtime.GOMAXPROCS(0))
+	workers := make([]doer, pipelineWorkers())
 	for i := range workers {
 		enc, err := newEncoder(d.store, d.compression, d.rand)
 		if err != nil {
@@ -95,6 +95,20 @@ func (d *diskRun) run(ctx context.Context) error {
 		}
 		workers[i] = &worker{run: d, enc: enc, data: make([]byte, d.store.settings.Geometry.ChunkBytes)}
 	}
+	return inOrder(ctx, d.plan, workers, d.sink)
+}
+
+// pipelineWorkers is how many workers a pipeline has.
+func pipelineWorkers() int { return workersPerCore * runtime.GOMAXPROCS(0) }
+
+// A doer does what there is to do about a chunk, in a goroutine of its own.
+type doer interface {
+	do(ctx context.Context, j *job) error
+}
+
+// inOrder has the workers do the jobs that plan emits, and hands them to the sink
+// in that order. The first error stops it.
+func inOrder(ctx context.Context, plan func(ctx context.Context, emit func(*job) error) error, workers []doer, to sink) error {
 	n := slotsPerWorker * len(workers)
 	free := make(chan *slot, n)
 	for range n {
@@ -103,26 +117,6 @@ func (d *diskRun) run(ctx context.Context) error {
 	order, todo := make(chan *job, 2*n), make(chan *job, n)
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer close(order)
-		defer close(todo)
-		return d.plan(ctx, free, order, todo)
-	})
-	for _, w := range workers {
-		g.Go(func() error {
-			for j := range todo {
-				j.err = w.do(ctx, j)
-				j.ready <- struct{}{}
-			}
-			return nil
-		})
-	}
-	g.Go(func() error { return d.collect(ctx, free, order) })
-	return g.Wait()
-}
-
-// plan makes the jobs, in disk order.
-func (d *diskRun) plan(ctx context.Context, free <-chan *slot, order, todo chan<- *job) error {
 	emit := func(j *job) error {
 		j.ready = make(chan struct{}, 1)
 		if j.hole {
@@ -132,9 +126,6 @@ func (d *diskRun) plan(ctx context.Context, free <-chan *slot, order, todo chan<
 			case j.slot = <-free:
 			case <-ctx.Done():
 				return ctx.Err()
-			}
-			if err := d.parent.lookup(ctx, j); err != nil {
-				return err
 			}
 		}
 		select {
@@ -147,17 +138,45 @@ func (d *diskRun) plan(ctx context.Context, free <-chan *slot, order, todo chan<
 		}
 		return nil
 	}
-	if d.listed {
-		for _, r := range d.trust {
-			for n := r.Off; n < r.Off+r.Len; n++ {
-				if err := emit(&job{first: n, count: 1}); err != nil {
-					return err
-				}
+	g.Go(func() error {
+		defer close(order)
+		defer close(todo)
+		return plan(ctx, emit)
+	})
+	for _, w := range workers {
+		g.Go(func() error {
+			for j := range todo {
+				j.err = w.do(ctx, j)
+				j.ready <- struct{}{}
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return collect(ctx, free, order, to) })
+	return g.Wait()
+}
+
+// plan makes the jobs, in disk order.
+func (d *diskRun) plan(ctx context.Context, emit func(*job) error) error {
+	look := func(j *job) error {
+		if !j.hole {
+			if err := d.parent.lookup(ctx, j); err != nil {
+				return err
 			}
 		}
-		return nil
+		return emit(j)
 	}
-	return d.planAll(emit)
+	if !d.listed {
+		return d.planAll(look)
+	}
+	for _, r := range d.trust {
+		for n := r.Off; n < r.Off+r.Len; n++ {
+			if err := look(&job{first: n, count: 1}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // planAll makes jobs for the whole disk, holes by what the source knows.
@@ -251,7 +270,7 @@ func (w *worker) read(n int64) error {
 }
 
 // collect hands the jobs to the sink in disk order and frees their slots.
-func (d *diskRun) collect(ctx context.Context, free chan<- *slot, order <-chan *job) error {
+func collect(ctx context.Context, free chan<- *slot, order <-chan *job, to sink) error {
 	for j := range order {
 		<-j.ready
 		if j.err != nil {
@@ -259,9 +278,9 @@ func (d *diskRun) collect(ctx context.Context, free chan<- *slot, order <-chan *
 		}
 		var err error
 		if j.hole {
-			err = d.sink.hole(ctx, j.first, j.count)
+			err = to.hole(ctx, j.first, j.count)
 		} else {
-			err = d.sink.chunk(ctx, j)
+			err = to.chunk(ctx, j)
 			free <- j.slot
 		}
 		if err != nil {

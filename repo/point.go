@@ -29,6 +29,7 @@ type Point struct {
 	Disks       []DiskInfo
 	Counters    Counters
 	Extensions  map[string]json.RawMessage
+	CopiedFrom  string // the id of the repository whose run made the point, when this has a copy
 
 	segment uint64
 	epoch   uint64
@@ -95,7 +96,7 @@ func pointOf(m *manifest, full bool, parent PointID) Point {
 		ID: m.Point, Sequence: m.Sequence, Machine: m.Name, MachineID: m.MachineID,
 		Job: m.Job, Slot: m.Slot, Actor: m.Actor, Host: m.Host, Run: m.Run,
 		Time: m.Time.UTC(), ClockBack: m.ClockBack, Full: full, Parent: parent,
-		Consistency: m.Consistency, Counters: m.Counters, Extensions: m.Extensions,
+		Consistency: m.Consistency, Counters: m.Counters, Extensions: m.Extensions, CopiedFrom: m.CopiedFrom,
 		segment: m.Segment, epoch: m.Epoch,
 	}
 	for i, r := range m.Roots {

@@ -40,6 +40,7 @@ type run struct {
 	nodes  *nodeWriter
 
 	pins     *pins   // what the run was told is stored
+	copied   *copied // the point that this one is a copy of; nil: it is new
 	parent   *Point  // the machine's latest; nil when there is none or it is not wanted
 	reader   *Reader // keeps the parent's lease
 	result   Run
@@ -92,8 +93,24 @@ func (o *Owner) Backup(ctx context.Context, opt BackupOptions) (*Run, error) {
 	return &r.result, nil
 }
 
-// begin claims the machine and makes the run's record.
+// begin claims the machine, finds the parent and makes the run's record.
 func (o *Owner) begin(ctx context.Context, opt *BackupOptions) (*run, error) {
+	r, err := o.newRun(opt)
+	if err != nil {
+		return nil, err
+	}
+	if err = r.findParent(ctx); err == nil {
+		err = r.prepare()
+	}
+	if err != nil {
+		o.end(r)
+		return nil, err
+	}
+	return r, nil
+}
+
+// newRun claims the machine for a run, which end gives up.
+func (o *Owner) newRun(opt *BackupOptions) (*run, error) {
 	now := o.now()
 	id, err := newID(now, o.rand)
 	if err != nil {
@@ -112,11 +129,6 @@ func (o *Owner) begin(ctx context.Context, opt *BackupOptions) (*run, error) {
 	for i, d := range opt.Disks {
 		r.result.Disks[i].Name = d.Name
 		r.progress.Total += d.Source.Size()
-	}
-	err = r.prepare(ctx)
-	if err != nil {
-		o.end(r)
-		return nil, err
 	}
 	return r, nil
 }
@@ -184,14 +196,11 @@ func (r *run) known(id chunk.ID) (bool, error) {
 	return r.pins.hold(locs), err
 }
 
-// prepare finds the parent and opens the run's packs.
-func (r *run) prepare(ctx context.Context) error {
+// prepare makes the run's record and opens its packs.
+func (r *run) prepare() (err error) {
 	o := r.owner
-	if err := r.findParent(ctx); err != nil {
-		return err
-	}
-	var err error
-	head := runHead{Run: r.id, MachineID: r.machineID, Epoch: o.epoch, Started: r.started.UTC(), PID: os.Getpid()}
+	epoch := o.currentEpoch()
+	head := runHead{Run: r.id, MachineID: r.machineID, Epoch: epoch, Started: r.started.UTC(), PID: os.Getpid()}
 	if !o.settings.Sealed {
 		head.Host = r.host
 	}
@@ -199,25 +208,13 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.data, r.meta = r.newPackWriter(pack.Data), r.newPackWriter(pack.Meta)
+	r.data, r.meta = o.newPackWriter(pack.Data, r.record, r.pins, epoch), o.newPackWriter(pack.Meta, r.record, r.pins, epoch)
 	enc, err := seal.NewEncoder(seal.Auto)
 	if err != nil {
 		return err
 	}
 	r.nodes = &nodeWriter{store: r.store, known: r.known, data: r.data, out: r.meta, rand: r.rand, enc: enc}
 	return nil
-}
-
-func (r *run) newPackWriter(k pack.Kind) *packWriter {
-	o := r.owner
-	return &packWriter{
-		kind: k, fsys: o.fsys, in: o.store, rec: r.record, rand: r.rand, epoch: uint32(o.epoch),
-		opt:     pack.Options{Parity: o.settings.Parity, PackBytes: o.settings.PackBytes},
-		spare:   make(chan *pack.Builder, builders),
-		stored:  make(chan error, 1),
-		pending: make(map[chunk.ID]*blockmap.Entry),
-		onStore: o.packStored,
-	}
 }
 
 // packStored notes a durable pack for the next segment.
@@ -272,6 +269,11 @@ func (r *run) execute(ctx context.Context) error {
 		}
 		roots[i] = root
 	}
+	return r.finish(ctx, roots)
+}
+
+// finish stores what is left of the packs, and commits.
+func (r *run) finish(ctx context.Context, roots []chunk.ID) error {
 	if err := errors.Join(r.data.finish(), r.meta.finish()); err != nil {
 		return err
 	}
