@@ -39,6 +39,12 @@ func (x *Index) Dependents(base chunk.ID) ([]Location, error) {
 	return x.find(query{key: dependentsKey(base), dependents: true, limit: maxCandidates})
 }
 
+// AllDependents is Dependents without a limit: all who are hurt when a base is
+// lost.
+func (x *Index) AllDependents(base chunk.ID) ([]Location, error) {
+	return x.find(query{key: dependentsKey(base), dependents: true, limit: math.MaxInt32})
+}
+
 // HasDependents reports whether Dependents without a limit would return a place
 // in a pack that skip, if it is not nil, does not pass over. skip may use the
 // index. With an error, false says nothing.

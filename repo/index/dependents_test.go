@@ -49,6 +49,9 @@ func TestDependentsApart(t *testing.T) {
 		if err != nil || len(got) != maxCandidates || got[0].Kind != pack.Patch {
 			t.Errorf("%d dependents, %v, want %d", len(got), err, maxCandidates)
 		}
+		if got, err := x.AllDependents(base); err != nil || len(got) != len(names) {
+			t.Errorf("%d dependents in all, %v, want %d", len(got), err, len(names))
+		}
 		if has, err := x.HasDependents(inverse(base), nil); has || err != nil {
 			t.Errorf("the inverse of a base has dependents: %v", err)
 		}

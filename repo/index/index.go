@@ -198,7 +198,7 @@ func (x *Index) find(q query) ([]Location, error) {
 	}
 	hits, err = v.find(q, hits, age)
 	err = errors.Join(err, v.release())
-	return newestFirst(hits), err
+	return newestFirst(hits, q.limit), err
 }
 
 // begin appends the places that the deltas have. It returns a reference to the
@@ -223,7 +223,7 @@ type found struct {
 }
 
 // newestFirst orders candidates and drops exact doubles.
-func newestFirst(hits []found) []Location {
+func newestFirst(hits []found, limit int) []Location {
 	if len(hits) == 0 {
 		return nil
 	}
@@ -236,7 +236,7 @@ func newestFirst(hits []found) []Location {
 		})
 		hits = slices.CompactFunc(hits, func(a, b found) bool { return a.Pack == b.Pack && a.Off == b.Off })
 	}
-	list := make([]Location, min(len(hits), maxCandidates))
+	list := make([]Location, min(len(hits), limit))
 	for i := range list {
 		list[i] = hits[i].Location
 	}
