@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strconv"
 	"time"
 
 	"holdfast/repo/chunk"
@@ -119,8 +120,10 @@ func create(ctx context.Context, fsys vfs.FS, opt *CreateOptions) (Info, error) 
 	if err := makeReserve(fsys, opt.ReserveBytes); err != nil {
 		return Info{}, err
 	}
+	var keys []ledger.Record
 	if s.Sealed {
-		if err := makeKeys(fsys, raw, opt); err != nil {
+		var err error
+		if keys, err = makeKeys(fsys, opt); err != nil {
 			return Info{}, err
 		}
 	}
@@ -141,7 +144,7 @@ func create(ctx context.Context, fsys vfs.FS, opt *CreateOptions) (Info, error) 
 	}
 	segment, _, err := ledger.Append(nil, ledger.Body{
 		Time: s.Created, Epoch: firstEpoch,
-		Records: []ledger.Record{&ledger.Init{Repository: s.ID, Signer: public.Fingerprint()}},
+		Records: append([]ledger.Record{&ledger.Init{Repository: s.ID, Signer: public.Fingerprint()}}, keys...),
 	}, signer)
 	if err != nil {
 		return Info{}, err
@@ -251,16 +254,18 @@ func makeReserve(fsys vfs.FS, n int64) error {
 }
 
 // makeKeys makes the master key and wraps it for each passphrase and recipient.
-func makeKeys(fsys vfs.FS, id [seal.RepositoryIDBytes]byte, opt *CreateOptions) error {
+// It returns what the ledger is to say of that.
+func makeKeys(fsys vfs.FS, opt *CreateOptions) (records []ledger.Record, err error) {
 	master, err := seal.NewMaster(opt.Rand)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	defer clear(master[:])
 	var files []seal.File
 	if opt.Passphrase != nil {
 		f, err := seal.WrapPassphrase(master, opt.Passphrase, opt.WorkFactor)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		f.Label = "passphrase"
 		files = append(files, f)
@@ -268,7 +273,7 @@ func makeKeys(fsys vfs.FS, id [seal.RepositoryIDBytes]byte, opt *CreateOptions) 
 	for _, r := range opt.Recipients {
 		f, err := seal.WrapRecipient(master, r)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		f.Label = "recipient"
 		files = append(files, f)
@@ -277,11 +282,13 @@ func makeKeys(fsys vfs.FS, id [seal.RepositoryIDBytes]byte, opt *CreateOptions) 
 		f.Created = opt.Now()
 		line, err := f.Marshal()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := writeTwins(fsys, fmt.Sprintf("%s/key-%d", keysDir, i+1), line); err != nil {
-			return err
+		name := keyPrefix + strconv.Itoa(i+1)
+		if err := writeTwins(fsys, keysDir+"/"+name, line); err != nil {
+			return nil, err
 		}
+		records = append(records, &ledger.Key{Action: keyAdded, Name: name, Kind: string(f.Kind), SHA256: sum256(line)})
 	}
-	return nil
+	return records, nil
 }

@@ -26,6 +26,15 @@ var (
 	// ErrWrongKey says that no key file opens with what was given.
 	ErrWrongKey = errors.New("no key of the repository opens with this passphrase or identity")
 
+	// ErrNotSealed says that a repository without keys was asked to change them.
+	ErrNotSealed = errors.New("repository is not sealed, so it has no keys")
+
+	// ErrLastKey says that nothing would open the repository any more.
+	ErrLastKey = errors.New("no other key would open the repository")
+
+	// ErrKeyLocked says that a key file can't be removed yet.
+	ErrKeyLocked = errors.New("key file is locked")
+
 	// ErrNotFound says that no restore point or disk answers to the name.
 	ErrNotFound = errors.New("not found")
 

@@ -115,7 +115,7 @@ func (o *Owner) pickSigner() error {
 		have = append(have, name)
 	}
 	if o.opt.adopting {
-		return nil
+		return o.beginAdoption(want)
 	}
 	return fmt.Errorf("%w: the repository's is %s, the state directory has %s", ErrNoSigner, want, strings.Join(have, ", "))
 }

@@ -23,10 +23,13 @@ type Owner struct {
 	*Repository
 	opt    Options
 	lock   vfs.Unlocker
-	socket *ownerSocket // nil where there can be none
+	socket *ownerSocket   // nil where there can be none
 	mine   []*seal.Signer // the private keys that the state directory has
 	signer *seal.Signer   // the one of them that signs
 	epoch  uint64
+
+	adoptedFrom string // the signing key before, if this owner adopted the repository
+
 	guard  *guard
 	upkeep sync.Mutex // held by what removes or rewrites packs; comes before commit
 
@@ -119,7 +122,10 @@ func (o *Owner) tidy(ctx context.Context) error {
 	if err := o.settlePoints(ctx); err != nil {
 		return err
 	}
-	return o.settleRuns(runs)
+	if err := o.settleRuns(runs); err != nil {
+		return err
+	}
+	return o.settleKeys()
 }
 
 // openIndex opens the index; one that is damaged is begun anew, from the
@@ -318,7 +324,9 @@ func (o *Owner) settleRuns(runs []leftover) error {
 	committed := make(map[string]bool)
 	void := make(map[string]bool)
 	for _, v := range o.voids {
-		void[v.(*ledger.Void).Point] = true
+		if v, ok := v.(*ledger.Void); ok {
+			void[v.Point] = true
+		}
 	}
 	for _, ps := range o.state.Points() {
 		if !ps.Void && !void[ps.ID] {
