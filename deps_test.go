@@ -31,6 +31,7 @@ type floor struct {
 var floors = []floor{
 	{"", nil}, // the map
 	{"repo", []string{"repo/..."}},
+	{"repo/retention", nil}, // pure decisions
 	{"image", []string{"image/..."}},
 	{"image/build", []string{"image/...", "configs"}},
 	{"image/cmd/mkimage", []string{"image/...", "configs"}},

@@ -42,12 +42,15 @@ func Decide(points []Point, rule Rule, now time.Time, loc *time.Location) ([]Dec
 	if loc == nil {
 		loc = time.UTC
 	}
-	sorted := slices.Clone(points)
+	sorted := make([]*Point, len(points))
+	for i := range points {
+		sorted[i] = &points[i]
+	}
 	slices.SortFunc(sorted, compare)
 	decisions := make([]Decision, 0, len(sorted))
 	for len(sorted) > 0 {
 		n := 1
-		for n < len(sorted) && sameSeries(&sorted[0], &sorted[n]) {
+		for n < len(sorted) && sameSeries(sorted[0], sorted[n]) {
 			n++
 		}
 		s := newSeries(sorted[:n], &rule, now, loc)
@@ -57,7 +60,7 @@ func Decide(points []Point, rule Rule, now time.Time, loc *time.Location) ([]Dec
 	return decisions, nil
 }
 
-func compare(a, b Point) int {
+func compare(a, b *Point) int {
 	return cmp.Or(
 		strings.Compare(a.Machine, b.Machine),
 		strings.Compare(a.Job, b.Job),

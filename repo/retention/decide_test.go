@@ -159,7 +159,7 @@ func TestDecide(t *testing.T) {
 			         2026-11-15T22:00 slot=f`,
 			want: `p1 stays: monthly 3 of 3: 2024-12; yearly 3 of 5: 2024
 			       p2 stays: weekly 2 of 2: 2025-W27; monthly 2 of 3: 2025-07; yearly 2 of 5: 2025
-			       p3 GOES: no rule keeps it: 2026-11-09 is 3rd of daily 2, not the newest of 2026-W46, not the newest of 2026-11, not the newest of 2026
+			       p3 GOES: no rule keeps it: 3rd of daily 2, not the newest of 2026-W46, not the newest of 2026-11, not the newest of 2026
 			       p4 stays: daily 2 of 2: 2026-11-14
 			       p5 GOES: no rule keeps it: not the newest of 2026-11-15, not the newest of 2026-W46, not the newest of 2026-11, not the newest of 2026
 			       p6 stays: daily 1 of 2: 2026-11-15; weekly 1 of 2: 2026-W46; monthly 1 of 3: 2026-11; yearly 1 of 5: 2026`,
@@ -204,6 +204,18 @@ func TestDecide(t *testing.T) {
 			       p5 GOES: no rule keeps it: not the newest of 2026-10-04, extra, older than 7d
 			       p6 stays: daily: 2026-10-04 has no scheduled point
 			       p7 stays: daily 1 of 3: 2026-10-05`,
+		},
+		{
+			name: "manual runs stand in for as many periods as the rule counts",
+			rule: Rule{Daily: 2},
+			points: `2026-10-01T11:00
+			         2026-10-02T11:00
+			         2026-10-03T11:00
+			         2026-10-04T22:00 slot=04`,
+			want: `p1 GOES: no rule keeps it: 3rd of daily 2, extra, older than 7d
+			       p2 stays: daily: 2026-10-02 has no scheduled point
+			       p3 stays: daily: 2026-10-03 has no scheduled point
+			       p4 stays: daily 1 of 2: 2026-10-04`,
 		},
 		{
 			name: "within and at least, to the second",
@@ -279,8 +291,8 @@ func TestDecide(t *testing.T) {
 			         2026-11-04T22:00 slot=04
 			         2026-11-05T22:00 slot=05
 			         2026-11-13T10:00 slot=13`,
-			want: `p1 GOES: no rule keeps it: 6th of last 2, 2026-11-08 is 6th of daily 4
-			       p2 GOES: no rule keeps it: 5th of last 2, 2026-11-09 is 5th of daily 4
+			want: `p1 GOES: no rule keeps it: 6th of last 2, 6th of daily 4
+			       p2 GOES: no rule keeps it: 5th of last 2, 5th of daily 4
 			       p3 stays: daily 4 of 4: 2026-11-10
 			       p4 stays: daily 3 of 4: 2026-11-04
 			       p5 stays: last 2 of 2; daily 2 of 4: 2026-11-05
@@ -318,7 +330,7 @@ func TestDecide(t *testing.T) {
 			points: `2028-02-28T22:00 slot=a
 			         2028-02-29T22:00 slot=b
 			         2028-03-01T22:00 slot=c`,
-			want: `p1 GOES: no rule keeps it: 2028-02-28 is 3rd of daily 2, not the newest of 2028-02
+			want: `p1 GOES: no rule keeps it: 3rd of daily 2, not the newest of 2028-02
 			       p2 stays: daily 2 of 2: 2028-02-29; monthly 2 of 2: 2028-02
 			       p3 stays: daily 1 of 2: 2028-03-01; monthly 1 of 2: 2028-03`,
 		},
@@ -399,7 +411,8 @@ func TestWords(t *testing.T) {
 	}
 	for d, want := range map[time.Duration]string{
 		time.Nanosecond: "1 more hour", 61 * time.Minute: "2 more hours", 23 * time.Hour: "23 more hours",
-		23*time.Hour + 1: "1 more day", 24 * time.Hour: "1 more day", 24*time.Hour + 1: "2 more days",
+		23*time.Hour + 1: "1 more day", 24 * time.Hour: "1 more day", 25 * time.Hour: "1 more day", 25*time.Hour + 1: "2 more days",
+		7*24*time.Hour + time.Hour: "7 more days",
 	} {
 		if got := more(d); got != want {
 			t.Errorf("more(%v) = %s, want %s", d, got, want)

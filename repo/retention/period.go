@@ -57,3 +57,43 @@ func weekLabel(t time.Time) string {
 func layout(l string) func(time.Time) string {
 	return func(t time.Time) string { return t.Format(l) }
 }
+
+// A ranking numbers the periods of a level, from 1, in the order in which they
+// are added: newest first.
+type ranking struct {
+	level *level
+	count int
+	seen  map[period]ranked
+}
+
+type ranked struct {
+	rank  int
+	label string // empty beyond the count
+	miss  string // why a point of the period is no mark, if it is none
+}
+
+func newRanking(l *level, count int) *ranking {
+	return &ranking{l, count, make(map[period]ranked)}
+}
+
+func (r *ranking) has(local time.Time) bool {
+	_, ok := r.seen[r.level.of(local)]
+	return ok
+}
+
+// add returns the period of a time, and whether it is the first time of it.
+func (r *ranking) add(local time.Time) (ranked, bool) {
+	p := r.level.of(local)
+	if known, ok := r.seen[p]; ok {
+		return known, false
+	}
+	n := ranked{rank: len(r.seen) + 1}
+	if n.rank <= r.count {
+		n.label = r.level.label(local)
+		n.miss = "not the newest of " + n.label
+	} else {
+		n.miss = ordinal(n.rank) + " of " + r.level.name + " " + strconv.Itoa(r.count)
+	}
+	r.seen[p] = n
+	return n, true
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ type world struct {
 	loc    *time.Location
 }
 
-const seeds = 1500
+const seeds = 300
 
 // eachWorld runs fn over many worlds; a failure names the seed.
 func eachWorld(t *testing.T, fn func(t *testing.T, r *rand.Rand, w world)) {
@@ -83,6 +84,7 @@ func newRule(r *rand.Rand) Rule {
 	if rule.IsEmpty() {
 		rule.Last = 1
 	}
+	rule.ExpireNewest = rule.Last > 0 && r.IntN(4) == 0
 	return rule
 }
 
@@ -187,10 +189,10 @@ func TestOrderOfInputDoesNotMatter(t *testing.T) {
 		r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		given := slices.Clone(shuffled)
 		b, err := Decide(shuffled, w.rule, w.now, w.loc)
-		if diff := cmp.Diff(a, b); diff != "" || err != nil {
-			t.Errorf("%v\n%s", err, diff)
+		if err != nil || say(a) != say(b) {
+			t.Errorf("%v\n%s", err, cmp.Diff(a, b))
 		}
-		if !cmp.Equal(given, shuffled) {
+		if !reflect.DeepEqual(given, shuffled) {
 			t.Error("the caller's points were reordered")
 		}
 	})
@@ -207,7 +209,7 @@ func TestPinnedAndNewestStay(t *testing.T) {
 			}
 		}
 		for _, id := range newest {
-			if kept[id] == nil {
+			if kept[id] == nil && !w.rule.ExpireNewest {
 				t.Errorf("%s is the newest of its series and goes", id)
 			}
 		}

@@ -14,7 +14,7 @@ type series struct {
 	rule   *Rule
 	now    time.Time
 	loc    *time.Location
-	points []Point     // oldest first
+	points []*Point    // oldest first
 	local  []time.Time // of each point, in loc
 	class  []class
 	newest []int // of a retry, the newest point of its slot
@@ -32,12 +32,17 @@ const (
 	manual               // without a slot, in a series that has slots
 )
 
-func newSeries(points []Point, rule *Rule, now time.Time, loc *time.Location) *series {
+func newSeries(points []*Point, rule *Rule, now time.Time, loc *time.Location) *series {
 	n := len(points)
 	s := &series{
 		rule: rule, now: now, loc: loc, points: points,
 		local: make([]time.Time, n), class: make([]class, n), newest: make([]int, n),
 		keeps: make([][]string, n), lacks: make([][]string, n),
+	}
+	const most = 8 // things one point can lack
+	lacks := make([]string, n*most)
+	for i := range s.lacks {
+		s.lacks[i] = lacks[i*most : i*most : (i+1)*most]
 	}
 	scheduled := false
 	for i := range points {
@@ -93,7 +98,7 @@ func (s *series) decide(decisions []Decision) []Decision {
 		s.retries() // after all that may keep the newest point of a slot
 	}
 	for i, p := range s.points {
-		d := Decision{Point: p, Keep: s.kept(i), Reasons: s.keeps[i]}
+		d := Decision{Point: *p, Keep: s.kept(i), Reasons: s.keeps[i]}
 		if !d.Keep {
 			d.Reasons = []string{"no rule keeps it: " + strings.Join(s.lacks[i], ", ")}
 		}
@@ -133,79 +138,62 @@ func (s *series) marks(l *level) {
 	if count == 0 {
 		return
 	}
+	scheduled, extras := newRanking(l, count), newRanking(l, count)
 	oldest := -1 // point, the last mark when the level is full
-	scheduled := make(map[period]int)
 	for i := len(s.points) - 1; i >= 0; i-- {
 		if s.class[i] == manual {
 			continue
 		}
-		p := l.of(s.local[i])
-		rank, seen := scheduled[p]
-		if !seen {
-			rank = len(scheduled) + 1
-			scheduled[p] = rank
-		}
-		if rank > count || seen {
-			s.miss(i, l, count, rank)
+		p, first := scheduled.add(s.local[i])
+		if !first || p.rank > count {
+			s.lack(i, p.miss)
 			continue
 		}
-		s.keep(i, l.name+" "+strconv.Itoa(rank)+" of "+strconv.Itoa(count)+": "+l.label(s.local[i]))
-		if rank == count {
+		s.keep(i, l.name+" "+strconv.Itoa(p.rank)+" of "+strconv.Itoa(count)+": "+p.label)
+		if p.rank == count {
 			oldest = i
 		}
 	}
-	extras := make(map[period]int)
 	for i := len(s.points) - 1; i >= 0; i-- {
 		if s.class[i] != manual {
 			continue
 		}
-		p := l.of(s.local[i])
-		rank, seen := extras[p]
-		if !seen {
-			rank = len(extras) + 1
-			extras[p] = rank
-		}
-		switch _, taken := scheduled[p]; {
-		case taken:
+		switch p, first := extras.add(s.local[i]); {
+		case scheduled.has(s.local[i]):
 			s.lack(i, l.label(s.local[i])+" has a scheduled point")
 		case i < oldest:
 			s.lack(i, "before the oldest of "+l.name+" "+strconv.Itoa(count))
-		case rank <= count && !seen:
-			s.keep(i, l.name+": "+l.label(s.local[i])+" has no scheduled point")
+		case !first || p.rank > count:
+			s.lack(i, p.miss)
 		default:
-			s.miss(i, l, count, rank)
+			s.keep(i, l.name+": "+p.label+" has no scheduled point")
 		}
-	}
-}
-
-// miss notes why a point is no mark: its period's rank is beyond the count, or
-// the period has a newer point.
-func (s *series) miss(i int, l *level, count, rank int) {
-	label := l.label(s.local[i])
-	if rank > count {
-		s.lack(i, label+" is "+ordinal(rank)+" of "+l.name+" "+strconv.Itoa(count))
-	} else {
-		s.lack(i, "not the newest of "+label)
 	}
 }
 
 // young keeps what is younger than within and at least. The clock may have been
 // set back: a point is then as young as the youngest before it.
 func (s *series) young() {
-	var latest time.Time
-	for i := range s.local {
-		if i == 0 || s.local[i].After(latest) {
-			latest = s.local[i]
+	within, floor := s.rule.Within, s.rule.AtLeast
+	var (
+		keeps  = "within " + within.String()
+		lacks  = "older than " + within.String()
+		floors = "younger than " + floor.String() + " (at least)"
+		latest time.Time
+	)
+	for i, t := range s.local {
+		if i == 0 || t.After(latest) {
+			latest = t
 		}
-		if within := s.rule.Within; within != (Span{}) {
-			if s.now.Before(within.end(latest, s.loc)) {
-				s.keep(i, "within "+within.String())
-			} else {
-				s.lack(i, "older than "+within.String())
-			}
+		switch {
+		case within == (Span{}):
+		case s.now.Before(within.end(latest, s.loc)):
+			s.keep(i, keeps)
+		default:
+			s.lack(i, lacks)
 		}
-		if floor := s.rule.AtLeast; floor.Count > 0 && s.now.Before(floor.end(latest, s.loc)) {
-			s.keep(i, "younger than "+floor.String()+" (at least)")
+		if floor.Count > 0 && s.now.Before(floor.end(latest, s.loc)) {
+			s.keep(i, floors)
 		}
 	}
 }
@@ -260,11 +248,13 @@ func (s *series) newestPoints() {
 	}
 }
 
-// more writes how much longer, rounded up to days, or hours on the last day.
+// more writes how much longer, rounded up to days, or hours on the last day. A
+// day of 25 hours is one day.
 func more(d time.Duration) string {
-	unit, name := 24*time.Hour, " more day"
-	if d <= 23*time.Hour {
-		unit, name = time.Hour, " more hour"
+	unit, name := time.Hour, " more hour"
+	if d > 23*time.Hour {
+		unit, name = 24*time.Hour, " more day"
+		d = max(d-time.Hour, 1)
 	}
 	n := int64(math.Ceil(float64(d) / float64(unit)))
 	if n != 1 {
