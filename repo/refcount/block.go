@@ -1,7 +1,7 @@
 package refcount
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,7 +31,13 @@ var (
 // key is the part of an id that is counted by.
 type key [PrefixBytes]byte
 
-func (k key) compare(o key) int { return bytes.Compare(k[:], o[:]) }
+// compare is bytes.Compare, and faster.
+func (k key) compare(o key) int {
+	if a, b := k.fence(), o.fence(); a != b {
+		return cmp.Compare(a, b)
+	}
+	return cmp.Compare(binary.BigEndian.Uint64(k[8:]), binary.BigEndian.Uint64(o[8:]))
+}
 
 // fence is how a key stands among the fences.
 func (k key) fence() uint64 { return binary.BigEndian.Uint64(k[:]) }
