@@ -20,9 +20,8 @@
 // cache, the payload, and about 50 bytes for each row of the delta, and 20 more
 // while it is sorted.
 //
-// The files have names of their own, and files with other names are left
-// alone; but repo/index removes every file from its directory that it does not
-// know, so a table has a directory for itself.
+// The files have names of their own, and files with other names in the same
+// directory are left alone.
 package refcount
 
 import (
