@@ -57,6 +57,7 @@ type job struct {
 	id    chunk.ID
 	entry *blockmap.Entry
 	rec   []byte
+	asIs  bool // rec is as another repository has it
 	err   error
 	ready chan struct{} // has room for one
 }

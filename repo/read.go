@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"holdfast/repo/blockmap"
 	"holdfast/repo/chunk"
@@ -42,6 +43,7 @@ type store struct {
 	fill      func() error // replaces what is in the index
 
 	background sync.WaitGroup // reading ahead
+	fetched    atomic.Int64   // bytes of records read from packs, but for healing
 	log        *slog.Logger
 
 	// refresh looks for packs and index files that came after the index was
@@ -91,6 +93,7 @@ func (s *store) readAt(kind pack.Kind, name pack.Name, p []byte, off int64) erro
 		return err
 	}
 	defer s.packs.release(f)
+	s.fetched.Add(int64(len(p)))
 	if n, err := f.file.ReadAt(p, off); n < len(p) {
 		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
