@@ -412,46 +412,74 @@ func checkPack(ctx context.Context, fsys vfs.FS, p *ledger.Pack, buf []byte) (er
 	return f.DropCache(0, 0)
 }
 
-// checkKeys compares keys/ with the ledger.
+// checkKeys compares keys/ with the ledger. A key file is there for a moment
+// before its record is, so what is wrong is looked at again for a while.
 func (a *audit) checkKeys(s Settings) error {
 	if a.broken {
 		return nil
 	}
+	const patience = 10
+	for i := 0; ; i++ {
+		found, err := a.keyProblems(s)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 || i == patience {
+			a.Problems = append(a.Problems, found...)
+			break
+		}
+		select {
+		case <-a.ctx.Done():
+			return a.ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		if err := a.readOn(); err != nil {
+			return err
+		}
+	}
+	for _, s := range a.Signers {
+		if !s.Checked {
+			a.problem(problemSigner, s.First, signerPath(s.Epoch),
+				fmt.Errorf("segments %d to %d are signed by %s, whose public key is not there: not checked", s.First, s.Last, s.Fingerprint))
+		}
+	}
+	return nil
+}
+
+func (a *audit) keyProblems(s Settings) (found []LedgerProblem, err error) {
 	said := keyRecords{keys: make(map[string]ledger.Key)}
 	for _, k := range a.state.Keys() {
 		said.keys[k.Name] = k
 	}
 	for _, s := range a.Signers {
 		said.signers = append(said.signers, SignerInfo{Epoch: s.Epoch, Fingerprint: s.Fingerprint, Adopted: true})
-		if !s.Checked {
-			a.problem(problemSigner, s.First, signerPath(s.Epoch),
-				fmt.Errorf("segments %d to %d are signed by %s, whose public key is not there: not checked", s.First, s.Last, s.Fingerprint))
-		}
 	}
 	l, err := listKeyFiles(a.fsys, s, said)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, k := range l.Keys {
-		file := path.Join(keysDir, k.Name)
 		rec, known := said.keys[k.Name]
+		err := k.Damage
 		switch {
-		case k.Damage != nil:
-			a.problem(problemKey, 0, file, k.Damage)
+		case err != nil:
 		case !known:
-			a.problem(problemKey, 0, file, errors.New("no segment records this key"))
+			err = errors.New("no segment records this key")
 		case rec.SHA256 != k.SHA256:
-			a.problem(problemKey, 0, file, errors.New("it is not the key that the ledger records"))
+			err = errors.New("it is not the key that the ledger records")
 		case rec.Action == keyRemoved:
-			a.problem(problemKey, 0, file, errors.New("the ledger says that it was removed, and it is still there"))
+			err = errors.New("the ledger says that it was removed, and it is still there")
+		}
+		if err != nil {
+			found = append(found, LedgerProblem{problemKey, 0, path.Join(keysDir, k.Name), err})
 		}
 	}
 	for _, s := range l.Signers {
 		if s.Damage != nil && s.Adopted {
-			a.problem(problemSigner, 0, signerPath(s.Epoch), s.Damage)
+			found = append(found, LedgerProblem{problemSigner, 0, signerPath(s.Epoch), s.Damage})
 		}
 	}
-	return nil
+	return found, nil
 }
 
 func (a *audit) sum() {

@@ -35,6 +35,9 @@ var (
 	// ErrKeyLocked says that a key file can't be removed yet.
 	ErrKeyLocked = errors.New("key file is locked")
 
+	// ErrPaper says that a key was not typed in as it is printed.
+	ErrPaper = errors.New("not as it is printed")
+
 	// ErrNotFound says that no restore point or disk answers to the name.
 	ErrNotFound = errors.New("not found")
 
