@@ -126,7 +126,7 @@ func (r *run) readDisk(ctx context.Context, dr *DiskRun, d SourceDisk, parent *p
 	}
 	p := &diskRun{
 		store: r.store, rand: r.rand, compression: r.opt.Compression, src: d.Source,
-		known: r.isKnown, sink: sink, trust: plan.read, listed: plan.mode == ReadChanged,
+		known: r.isKnown, lost: r.store.isLost, sink: sink, trust: plan.read, listed: plan.mode == ReadChanged,
 	}
 	if plan.mode != ReadFull {
 		p.parent = &parentMap{cursor: blockmap.NewCursor(r.nodes, old), chunks: old.Chunks}
@@ -258,6 +258,11 @@ func (r *run) planDisk(ctx context.Context, d SourceDisk, parent *parentDisk) (d
 	if why == "" {
 		plan := diskPlan{mode: ReadChanged, reason: "change list"}
 		plan.read = r.chunksToRead(d, parent)
+		lost, err := r.lostChunks(ctx, d, parent)
+		if err != nil {
+			return plan, err
+		}
+		plan.read = mergeRanges(append(plan.read, lost...))
 		lie, sampled, err := r.sample(ctx, d, parent, plan.read)
 		if err != nil {
 			return plan, err

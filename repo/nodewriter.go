@@ -51,6 +51,12 @@ func (w *nodeWriter) PutLeaf(ctx context.Context, l *blockmap.Leaf) (chunk.ID, e
 	if stored, err := w.stored(id); stored || err != nil {
 		return id, err
 	}
+	if w.damage.Load() != nil {
+		var err error
+		if l, err = w.withoutLost(l); err != nil {
+			return id, err
+		}
+	}
 	table, err := w.complete(ctx, l)
 	if err != nil {
 		return id, err
@@ -105,6 +111,53 @@ func (w *nodeWriter) mustKnow(stored func(chunk.ID) (bool, error), id chunk.ID) 
 		err = fmt.Errorf("%w: %s", ErrClosure, id.Short())
 	}
 	return err
+}
+
+// withoutLost returns the leaf without what it says of records that are lost: its
+// own base, and entries of patches whose base is. The chunks themselves are
+// stored by now, in some other way.
+func (w *nodeWriter) withoutLost(l *blockmap.Leaf) (*blockmap.Leaf, error) {
+	base := l.BaseID
+	known, err := w.stored(base)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		base = chunk.Null
+	}
+	t, dropped := blockmap.NewTable(w.layout()), base != l.BaseID
+	var e blockmap.Entry
+	for i, id := range l.Node.Children {
+		own := l.Table.Entry(i, &e)
+		if id.IsNull() || !own && (base == l.BaseID || !l.Entry(i, &e)) {
+			continue
+		}
+		lost, err := w.lacksBase(&e)
+		if err != nil {
+			return nil, err
+		}
+		if lost {
+			dropped = true
+		} else if err := t.Append(i, &e); err != nil {
+			return nil, err
+		}
+	}
+	if !dropped {
+		return l, nil
+	}
+	return blockmap.NewLeaf(l.Node, t, base)
+}
+
+// lacksBase reports whether an entry is that of a patch whose base is lost.
+func (w *nodeWriter) lacksBase(e *blockmap.Entry) (bool, error) {
+	if !e.Patch {
+		return false, nil
+	}
+	if _, fresh := w.data.has(e.Base); fresh {
+		return false, nil
+	}
+	known, err := w.known(e.Base)
+	return !known, err
 }
 
 // complete returns the leaf's own table with an entry for every chunk that has

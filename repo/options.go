@@ -17,6 +17,11 @@ type Options struct {
 	Passphrase []byte
 	Identities []age.Identity
 
+	// Keyless opens a sealed repository without a key: for what can be told and
+	// done by stored bytes alone, as scrub and repair. Nothing can be restored or
+	// backed up.
+	Keyless bool
+
 	// State is where the private signing key lies; only owners need it.
 	State vfs.FS
 

@@ -33,6 +33,8 @@ type Owner struct {
 	guard  *guard
 	upkeep sync.Mutex // held by what removes or rewrites packs; comes before commit
 
+	scrubbing sync.Mutex // held by a scrub
+
 	// lacking is the first segment that names a pack which could not be indexed;
 	// 0 when there is none. The index never claims to go further.
 	lacking atomic.Uint64
@@ -116,6 +118,7 @@ func (o *Owner) tidy(ctx context.Context) error {
 		return err
 	}
 	o.store.index, o.store.fill = x, o.fillIndex
+	o.store.loadDamage()
 	if err := o.foldLedger(ctx, last, runs); err != nil {
 		return err
 	}

@@ -77,6 +77,7 @@ type diskRun struct {
 	trust       []Range    // chunks to read, when a change list says so
 	listed      bool       // trust decides what is read
 	known       func(chunk.ID) (bool, error)
+	lost        func(chunk.ID) (bool, error) // stored, and damaged beyond healing
 	sink        sink
 }
 
@@ -234,8 +235,14 @@ func (w *worker) do(ctx context.Context, j *job) error {
 	}
 	j.id = w.enc.digest(w.data)
 	if j.id == j.parent {
-		j.out = outUnchanged
-		return nil
+		lost, err := w.run.lost(j.id)
+		if err != nil {
+			return err
+		}
+		if !lost {
+			j.out = outUnchanged
+			return nil
+		}
 	}
 	known, err := w.run.known(j.id)
 	if err != nil {

@@ -34,6 +34,7 @@ type store struct {
 	frames   *frameCache
 	leaves   *leafCache
 	limit    chan struct{} // chunks being read at once, beside the callers' own
+	damage   damaged       // what is known to be
 
 	// indexMu is held for reading while the index is used and for writing while
 	// it is made anew. It comes before Repository.mu.
@@ -70,8 +71,13 @@ var (
 	errOtherID    = errors.New("another record than the index says")
 )
 
-// locations returns where a record may lie, best first. A reader that finds
-// nothing looks once whether the index has moved on.
+// keyless reports whether the records are sealed and there is no key: then only
+// what is stored can be verified, and not what it says.
+func (s *store) keyless() bool { return s.settings.Sealed && s.keys == nil }
+
+// locations returns where a record may lie, best first, what is known to be
+// damaged last. A reader that finds nothing looks once whether the index has
+// moved on.
 func (s *store) locations(id chunk.ID) ([]index.Location, error) {
 	locs, err := s.lookup(id)
 	if err == nil && len(locs) == 0 && s.refresh != nil {
@@ -82,7 +88,7 @@ func (s *store) locations(id chunk.ID) ([]index.Location, error) {
 	if err == nil && len(locs) == 0 {
 		err = fmt.Errorf("record %s: %w", id.Short(), errNotIndexed)
 	}
-	return locs, err
+	return s.soundFirst(locs), err
 }
 
 // readAt fills p from a pack. A pack that was deleted since the index was read
@@ -244,6 +250,27 @@ func (s *store) header(ctx context.Context, id chunk.ID, use func(h *pack.Header
 		}
 	}
 	return s.record(ctx, id, func(h *pack.Header, _ []byte) error { return use(h) })
+}
+
+// headerAt reads the header of the record at a place, healed if need be.
+func (s *store) headerAt(loc *index.Location) (pack.Header, error) {
+	kind := packKind(loc.Kind)
+	b := make([]byte, min(int(loc.Len), pack.HeaderBytes(pack.MaxFrames)))
+	err := s.readAt(kind, loc.Pack, b, int64(loc.Off))
+	if errors.Is(err, fs.ErrNotExist) {
+		return pack.Header{}, err
+	}
+	if err == nil {
+		if h, _, err := pack.ParseHeader(b); err == nil {
+			return h, nil
+		}
+	}
+	healed, err := s.heal(kind, *loc)
+	if err != nil {
+		return pack.Header{}, err
+	}
+	h, _, err := pack.ParseHeader(healed)
+	return h, err
 }
 
 // checkEntry verifies that frame digests are those of the chunk id.

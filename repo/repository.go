@@ -72,7 +72,7 @@ func openRepository(fsys vfs.FS, opt *Options) (*Repository, error) {
 	}
 	var keys *seal.Keys
 	var idKey []byte
-	if s.Sealed {
+	if s.Sealed && !opt.Keyless {
 		if keys, err = openKeys(fsys, s, opt.Passphrase, opt.Identities); err != nil {
 			return nil, err
 		}
@@ -136,6 +136,7 @@ func (r *Repository) readOn(ctx context.Context) error {
 		}
 		r.seen = max(r.seen, x.Covers())
 	}
+	r.store.loadDamage()
 	return r.addPacks(ctx)
 }
 

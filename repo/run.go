@@ -95,6 +95,9 @@ func (o *Owner) Backup(ctx context.Context, opt BackupOptions) (*Run, error) {
 
 // begin claims the machine, finds the parent and makes the run's record.
 func (o *Owner) begin(ctx context.Context, opt *BackupOptions) (*run, error) {
+	if o.store.keyless() {
+		return nil, ErrNeedKey
+	}
 	r, err := o.newRun(opt)
 	if err != nil {
 		return nil, err
@@ -189,11 +192,11 @@ func (o *Owner) end(r *run) {
 	r.pins.end()
 }
 
-// known reports whether a chunk or node is stored already, and sees to it that
-// it stays until the run has ended.
+// known reports whether a chunk or node is stored already, in a place that is not
+// known to be damaged, and sees to it that it stays until the run has ended.
 func (r *run) known(id chunk.ID) (bool, error) {
 	locs, err := r.store.lookup(id)
-	return r.pins.hold(locs), err
+	return r.pins.hold(r.store.sound(locs)), err
 }
 
 // prepare makes the run's record and opens its packs.
