@@ -73,7 +73,7 @@ func (r *run) commit(roots []chunk.ID) error {
 	if r.copied == nil || o.names[m.Name] == "" {
 		o.names[m.Name] = m.MachineID
 	}
-	delete(o.leftovers, r.machineID)
+	o.forgetLeftovers(r.machineID)
 	o.mu.Unlock()
 	if err := removeRuns(o.fsys, leftovers); err != nil {
 		o.log.Warn("point is committed; its run's record stays until the repository is opened again", "point", id, "err", err)
@@ -202,6 +202,7 @@ func (o *Owner) appendSegment(packs []ledger.Pack, records []ledger.Record, now 
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.guard.recorded(packs)
 	o.unrecorded = slices.Delete(o.unrecorded, 0, len(packs))
 	if err := o.state.Add(seg); err != nil {
 		o.ledgerLost = err

@@ -60,6 +60,9 @@ var (
 	// ErrShortSource says that a source ended before the size it claims.
 	ErrShortSource = errors.New("source is shorter than its size")
 
+	// ErrNoSpace says that there is less room than an operation is going to take.
+	ErrNoSpace = errors.New("not enough room")
+
 	// ErrClosure says that a commit would name something that isn't stored.
 	ErrClosure = errors.New("point refers to a chunk that is not stored")
 

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"holdfast/repo/index"
+	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 )
 
@@ -15,6 +16,7 @@ type guard struct {
 	mu        sync.Mutex // guards all below, and each pins' packs
 	condemned map[pack.Name]bool
 	runs      map[*pins]bool
+	loose     map[pack.Name]bool // stored, and in no segment of the ledger
 
 	// While a sweep is at work it relies on counts of a ledger head that it took
 	// at its beginning. What runs have relied on that ended since is kept here,
@@ -30,7 +32,7 @@ type pins struct {
 }
 
 func newGuard() *guard {
-	return &guard{condemned: make(map[pack.Name]bool), runs: make(map[*pins]bool)}
+	return &guard{condemned: make(map[pack.Name]bool), runs: make(map[*pins]bool), loose: make(map[pack.Name]bool)}
 }
 
 // begin returns the pins of a new run, which end gives up.
@@ -54,11 +56,11 @@ func (p *pins) end() {
 	}
 }
 
-// hold pins the first of the places that is going to stay, and reports whether
-// there is one.
-func (p *pins) hold(locs []index.Location) bool {
+// hold pins the first of the places that is going to stay, and returns it; nil
+// when there is none.
+func (p *pins) hold(locs []index.Location) *index.Location {
 	if len(locs) == 0 {
-		return false
+		return nil
 	}
 	g := p.guard
 	g.mu.Lock()
@@ -66,10 +68,52 @@ func (p *pins) hold(locs []index.Location) bool {
 	for i := range locs {
 		if name := locs[i].Pack; !g.condemned[name] {
 			p.packs[name] = true
-			return true
+			return &locs[i]
 		}
 	}
-	return false
+	return nil
+}
+
+// stored pins a pack that the run itself is storing, before anybody can find it.
+func (p *pins) stored(name pack.Name) {
+	p.guard.mu.Lock()
+	defer p.guard.mu.Unlock()
+	p.packs[name], p.guard.loose[name] = true, true
+}
+
+// found notes that a pack lies there which no segment names.
+func (g *guard) found(name pack.Name) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.loose[name] = true
+}
+
+// keep pins what an unfinished run has stored.
+func (g *guard) keep(packs []ledger.Pack) *pins {
+	p := g.begin()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range packs {
+		p.packs[packs[i].Name] = true
+	}
+	return p
+}
+
+// recorded notes that the ledger names packs now.
+func (g *guard) recorded(packs []ledger.Pack) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range packs {
+		delete(g.loose, packs[i].Name)
+	}
+}
+
+// lasts reports whether a copy in the pack may stand for others: the pack is in
+// the ledger and not going to be removed.
+func (g *guard) lasts(name pack.Name) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.condemned[name] && !g.loose[name]
 }
 
 // sweep begins a sweep. It must be called before the sweep takes the ledger's
@@ -89,7 +133,7 @@ func (g *guard) sweep() (end func()) {
 func (g *guard) condemn(name pack.Name) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ended[name] {
+	if g.ended[name] || g.loose[name] {
 		return false
 	}
 	for p := range g.runs {

@@ -14,7 +14,7 @@ func TestGuard(t *testing.T) {
 	t.Run("pinned first", func(t *testing.T) {
 		g := newGuard()
 		run := g.begin()
-		if !run.hold(onlyA) {
+		if run.hold(onlyA) == nil {
 			t.Fatal("a stored chunk isn't known")
 		}
 		if g.condemn(a) {
@@ -29,10 +29,10 @@ func TestGuard(t *testing.T) {
 		g := newGuard()
 		g.condemn(a)
 		run := g.begin()
-		if run.hold(onlyA) {
+		if run.hold(onlyA) != nil {
 			t.Error("a chunk in a condemned pack is known")
 		}
-		if !run.hold(both) || g.condemn(b) {
+		if run.hold(both) == nil || g.condemn(b) {
 			t.Error("the copy that stays was not pinned")
 		}
 	})
@@ -56,7 +56,7 @@ func TestGuard(t *testing.T) {
 		g := newGuard()
 		g.condemn(a)
 		g.acquit(a)
-		if run := g.begin(); !run.hold(onlyA) || g.isCondemned(a) {
+		if run := g.begin(); run.hold(onlyA) == nil || g.isCondemned(a) {
 			t.Error("a pack that stays after all isn't known")
 		}
 	})

@@ -51,6 +51,7 @@ type Owner struct {
 	busy       map[string]string  // machine id → name, of those with a run under way
 	names      map[string]string  // machine name → id, by each machine's latest point
 	leftovers  map[string][]RunID // machine id → unfinished runs' records
+	kept       map[string][]*pins // machine id → what these have stored
 	voids      []ledger.Record    // to be recorded by the next segment
 }
 
@@ -73,7 +74,7 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 	}
 	o := &Owner{
 		Repository: r, opt: *opt, guard: newGuard(), busy: make(map[string]string),
-		names: make(map[string]string), leftovers: make(map[string][]RunID),
+		names: make(map[string]string), leftovers: make(map[string][]RunID), kept: make(map[string][]*pins),
 	}
 	if o.mine, err = loadSigners(opt.State, r.settings.ID); err != nil && !opt.adopting {
 		return nil, err
@@ -266,6 +267,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 				return err
 			}
 			add(p, last+1)
+			o.guard.found(p.Name)
 			o.unrecorded = append(o.unrecorded, p)
 		}
 	}
@@ -338,9 +340,17 @@ func (o *Owner) settleRuns(runs []leftover) error {
 	}
 	removed := false
 	for _, r := range runs {
-		if (len(r.packs) > 0 || r.damaged) && !committed[string(r.id)] {
-			o.leftovers[r.head.MachineID] = append(o.leftovers[r.head.MachineID], r.id)
+		unfinished := (len(r.packs) > 0 || r.damaged) && !committed[string(r.id)]
+		if unfinished && r.head.MachineID != upkeepMachine {
+			o.leave(r.head.MachineID, r.id, r.packs)
 			continue
+		}
+		if unfinished {
+			// Copies that a mover made. They are packs like any other, once the
+			// ledger names them.
+			if err := o.record(); err != nil {
+				return err
+			}
 		}
 		if err := o.fsys.Remove(runPath(r.id)); err != nil {
 			return fmt.Errorf("remove run record: %w", err)

@@ -91,6 +91,15 @@ func (c *packCache) drop(p *openPack) {
 	}
 }
 
+// forget closes a pack that was removed, so that its bytes become free.
+func (c *packCache) forget(key packKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.open[key]; p != nil {
+		c.drop(p)
+	}
+}
+
 func (c *packCache) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -23,6 +23,7 @@ type packWriter struct {
 	fsys  vfs.FS
 	in    *store // where the records of a stored pack are found
 	rec   *runRecord
+	pins  *pins // of the run, which relies on its own packs
 	rand  io.Reader
 	epoch uint32
 	opt   pack.Options
@@ -155,6 +156,7 @@ func (p *packWriter) store(b *pack.Builder) (err error) {
 		return errors.Join(err, p.fsys.Remove(tmp))
 	}
 	defer func() { p.loose = p.loose || err != nil }()
+	p.pins.stored(name)
 	if err := vfs.Place(p.fsys, tmp, path); err != nil {
 		return err
 	}

@@ -192,11 +192,34 @@ func (o *Owner) end(r *run) {
 	r.pins.end()
 }
 
-// known reports whether a chunk or node is stored already, in a place that is not
-// known to be damaged, and sees to it that it stays until the run has ended.
+// known reports whether a chunk or node is stored already, with what it is based
+// on and in places that are not known to be damaged, and sees to it that both
+// stay until the run has ended.
 func (r *run) known(id chunk.ID) (bool, error) {
 	locs, err := r.store.lookup(id)
-	return r.pins.hold(r.store.sound(locs)), err
+	if err != nil {
+		return false, err
+	}
+	for locs = r.store.sound(locs); ; {
+		loc := r.pins.hold(locs)
+		if loc == nil || loc.Kind == pack.Chunk {
+			return loc != nil, nil
+		}
+		// A patch or leaf that no point needs may have outlived its base.
+		h, err := r.store.headerAt(loc)
+		if err == nil && h.ID == id {
+			known := h.Base.IsNull()
+			if !known {
+				if known, err = r.known(h.Base); err != nil {
+					return false, err
+				}
+			}
+			if known {
+				return true, nil
+			}
+		}
+		locs = locs[slices.Index(locs, *loc)+1:]
+	}
 }
 
 // prepare makes the run's record and opens its packs.
@@ -310,9 +333,7 @@ func (r *run) abandon() {
 	if rerr == nil && len(packs) == 0 {
 		rerr = o.fsys.Remove(runPath(r.id))
 	} else if rerr == nil {
-		o.mu.Lock()
-		o.leftovers[head.MachineID] = append(o.leftovers[head.MachineID], r.id)
-		o.mu.Unlock()
+		o.leave(head.MachineID, r.id, packs)
 	}
 	if rerr != nil {
 		o.log.Warn("what the failed run stored is not tidied up until the repository is opened again", "run", r.id, "err", rerr)

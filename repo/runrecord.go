@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -156,4 +157,82 @@ func listRuns(fsys vfs.FS) ([]RunID, error) {
 		}
 	}
 	return ids, err
+}
+
+// leave remembers a run that ended without a point. What it has stored stays
+// for the machine's next run.
+func (o *Owner) leave(machine string, id RunID, packs []ledger.Pack) {
+	kept := o.guard.keep(packs)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.leftovers[machine] = append(o.leftovers[machine], id)
+	o.kept[machine] = append(o.kept[machine], kept)
+}
+
+// forgetLeftovers lets go of what a machine's unfinished runs have stored. The
+// caller holds mu.
+func (o *Owner) forgetLeftovers(machine string) {
+	for _, p := range o.kept[machine] {
+		p.end()
+	}
+	delete(o.kept, machine)
+	delete(o.leftovers, machine)
+}
+
+// An UnfinishedRun is one that has stored something and made no point of it.
+type UnfinishedRun struct {
+	ID        RunID
+	MachineID string
+	Machine   string // its name, if it has points
+	Started   time.Time
+	Packs     int
+	Bytes     int64 // of them
+}
+
+// UnfinishedRuns lists them in order of time. Each stays until the machine's
+// next point, or until AbandonRuns.
+func (r *Repository) UnfinishedRuns(ctx context.Context) ([]UnfinishedRun, error) {
+	ids, err := listRuns(r.fsys)
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	points, err := r.Points(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string)
+	for _, p := range points {
+		names[p.MachineID] = p.Machine
+	}
+	var runs []UnfinishedRun
+	for _, id := range ids {
+		head, packs, err := readRunRecord(r.fsys, id)
+		if errors.Is(err, fs.ErrNotExist) || head.MachineID == upkeepMachine {
+			continue
+		}
+		u := UnfinishedRun{ID: id, MachineID: head.MachineID, Machine: names[head.MachineID], Started: head.Started, Packs: len(packs)}
+		for _, p := range packs {
+			u.Bytes += p.Bytes
+		}
+		runs = append(runs, u)
+	}
+	return runs, nil
+}
+
+// AbandonRuns gives up what unfinished runs of a machine have stored, and
+// returns how many those were. The next sweep frees what no point needs. A run
+// under way is not touched.
+func (o *Owner) AbandonRuns(machineID string) (int, error) {
+	// The packs get into the ledger first, or nobody would know of them.
+	if err := o.record(); err != nil {
+		return 0, err
+	}
+	o.mu.Lock()
+	ids := o.leftovers[machineID]
+	o.forgetLeftovers(machineID)
+	o.mu.Unlock()
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	return len(ids), removeRuns(o.fsys, ids)
 }

@@ -18,6 +18,7 @@ import (
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
+	"holdfast/repo/refcount"
 	"holdfast/repo/seal"
 	"holdfast/repo/vfs"
 )
@@ -69,6 +70,7 @@ func Account(fsys vfs.FS) error {
 	a.points()
 	a.storedPacks()
 	a.index()
+	a.refs()
 	a.leases()
 	for _, name := range slices.Sorted(maps.Keys(a.files)) {
 		a.errorf("%s, %d bytes, belongs to nothing", name, a.files[name])
@@ -136,6 +138,8 @@ func (a *account) pair(name string) []byte {
 }
 
 func (a *account) skeleton() {
+	// The first sweep makes index/refs.
+	a.dirs = slices.DeleteFunc(a.dirs, func(name string) bool { return name == "index/refs" })
 	want := []string{"keys", "packs", "packs/data", "packs/meta", "points", "ledger", "index", "leases", "runs", "tmp"}
 	for i := range 256 {
 		want = append(want, fmt.Sprintf("packs/data/%02x", i), fmt.Sprintf("packs/meta/%02x", i))
@@ -197,6 +201,7 @@ func (a *account) ledger() {
 				for _, lp := range s.Packs {
 					a.pack(lp, "ledger segment "+ledger.FileName(n))
 				}
+				a.removed(s)
 			}
 			if !yield(p, nil) {
 				return
@@ -210,6 +215,21 @@ func (a *account) ledger() {
 	a.last = a.state.Head().Number
 }
 
+// removed takes back the packs that a segment calls removed.
+func (a *account) removed(s *ledger.Segment) {
+	for _, r := range s.Records {
+		if r, ok := r.(*ledger.Sweep); ok {
+			for _, p := range r.Packs {
+				name := p.Name.Path(p.Kind)
+				if lp, ok := a.packs[name]; !ok || lp.Bytes != p.Bytes {
+					a.errorf("%s of %d bytes was removed and never there", name, p.Bytes)
+				}
+				delete(a.packs, name)
+			}
+		}
+	}
+}
+
 // pack notes a pack that something names; twice is once too often.
 func (a *account) pack(p ledger.Pack, by string) {
 	name := p.Name.Path(p.Kind)
@@ -217,9 +237,6 @@ func (a *account) pack(p ledger.Pack, by string) {
 		a.errorf("%s is recorded again by %s", name, by)
 	}
 	a.packs[name] = p
-	if _, ok := a.files[name]; !ok {
-		a.errorf("%s is missing, and recorded by %s", name, by)
-	}
 }
 
 // runs takes the records of runs that stored something and did not commit. A
@@ -287,7 +304,7 @@ func (a *account) pendingVoid(p ledger.PointState) bool {
 // points takes the manifests, and the leases of points.
 func (a *account) points() {
 	for _, p := range a.state.Points() {
-		if p.Void || a.pendingVoid(p) {
+		if !p.Live() || a.pendingVoid(p) {
 			continue
 		}
 		if text := a.pair("points/" + p.ID); sha256.Sum256(text) != p.Manifest {
@@ -318,7 +335,8 @@ func (a *account) storedPacks() {
 		p := a.packs[name]
 		size, ok := a.files[name]
 		if !ok {
-			continue // said before
+			a.errorf("%s is missing, and recorded", name)
+			continue
 		}
 		delete(a.files, name)
 		if text := a.read(name); size != p.Bytes || sha256.Sum256(text) != p.SHA256 {
@@ -361,6 +379,30 @@ func (a *account) index() {
 		}
 	}
 	if err := x.Close(); err != nil {
+		a.errs = append(a.errs, err)
+	}
+}
+
+// refs takes the files of the reference counts, each of which must be of the
+// list that counts.
+func (a *account) refs() {
+	t, err := refcount.Open(a.fsys, "index/refs", refcount.Options{})
+	if err != nil {
+		a.errs = append(a.errs, err)
+		return
+	}
+	if err := t.Skipped(); err != nil {
+		a.errorf("reference counts pass over something: %w", err)
+	}
+	var bytes int64
+	for _, base := range a.below("index/refs") {
+		bytes += a.files["index/refs/"+base]
+		delete(a.files, "index/refs/"+base)
+	}
+	if bytes != t.Bytes() {
+		a.errorf("%d bytes in index/refs, of which the list names %d", bytes, t.Bytes())
+	}
+	if err := t.Close(); err != nil {
 		a.errs = append(a.errs, err)
 	}
 }

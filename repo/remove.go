@@ -1,0 +1,129 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"holdfast/repo/index"
+	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
+)
+
+// sweepBatch is how many packs one ledger record names as removed.
+const sweepBatch = 1000
+
+// removePacks removes packs that nothing needs: the ledger says so first, then
+// the index forgets them, then the files go. Interrupted on the way, the rest is
+// done when the owner opens again. The caller holds upkeep and has condemned
+// the packs; none of them is locked.
+func (o *Owner) removePacks(ctx context.Context, packs []ledger.PackRef) error {
+	for batch := range slices.Chunk(packs, sweepBatch) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := o.record(&ledger.Sweep{Packs: batch}); err != nil {
+			return err
+		}
+		if err := o.dropPacks(batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record writes a segment that holds the given records, and whatever packs and
+// records were waiting for one.
+func (o *Owner) record(records ...ledger.Record) error {
+	o.commit.Lock()
+	defer o.commit.Unlock()
+	if err := o.recordPacks(); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	packs, voids := slices.Clone(o.unrecorded), slices.Clone(o.voids)
+	o.mu.Unlock()
+	if len(packs)+len(voids)+len(records) == 0 {
+		return nil
+	}
+	if err := o.appendSegment(packs, append(slices.Clone(voids), records...), o.now(), ""); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	o.voids = o.voids[len(voids):]
+	o.mu.Unlock()
+	return nil
+}
+
+// dropPacks takes packs that the ledger calls removed out of the index and then
+// away. Those that are gone already cost nothing.
+func (o *Owner) dropPacks(packs []ledger.PackRef) error {
+	names := make([]pack.Name, len(packs))
+	for i := range packs {
+		names[i] = packs[i].Name
+	}
+	if err := o.store.withIndex(func(x *index.Index) error { return x.Remove(names...) }); err != nil {
+		return fmt.Errorf("take removed packs out of the index: %w", err)
+	}
+	var dirs []string
+	for _, p := range packs {
+		o.store.packs.forget(packKey{p.Kind, p.Name})
+		if err := o.fsys.Remove(p.Name.Path(p.Kind)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove pack %s: %w", p.Name, err)
+		}
+		dirs = append(dirs, p.Name.Dir(p.Kind))
+	}
+	slices.Sort(dirs)
+	for _, dir := range slices.Compact(dirs) {
+		if err := o.fsys.SyncDir(dir); err != nil {
+			return fmt.Errorf("remove packs of %s: %w", dir, err)
+		}
+	}
+	for _, name := range names {
+		o.guard.acquit(name)
+	}
+	return nil
+}
+
+// finishRemovals takes away packs of the ledger's sweep records that are still
+// there, but for locked ones, which stay until a sweep finds them unlocked.
+func (o *Owner) finishRemovals(packs []ledger.PackRef) error {
+	var left []ledger.PackRef
+	for _, p := range packs {
+		path := p.Name.Path(p.Kind)
+		if _, err := o.fsys.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if locked, err := o.fsys.Locked(path); err != nil {
+			return err
+		} else if !locked {
+			left = append(left, p)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return o.dropPacks(left)
+}
+
+// dropManifest removes the manifest of an expired point. One whose file is
+// locked stays, and the point is retired until the lock ends.
+func (o *Owner) dropManifest(id PointID) (retired bool, err error) {
+	names := []string{pointPath(id), pointPath(id) + twinSuffix}
+	for _, name := range names {
+		locked, err := o.fsys.Locked(name)
+		if err = notThere(err); err != nil || locked {
+			return locked, err
+		}
+	}
+	for _, name := range names {
+		if err := notThere(o.fsys.Remove(name)); err != nil {
+			return false, fmt.Errorf("remove manifest: %w", err)
+		}
+	}
+	return false, o.fsys.SyncDir(pointsDir)
+}
