@@ -43,6 +43,10 @@
 //	Own         no: *BusyError, or wait   yes       yes
 //	Create      no: the directory is empty
 //
+// A copy from another repository is one run for each point: of that machine, one
+// after the other (copy.go). The source it only reads, with a lease, whoever owns
+// and writes it.
+//
 // Runs that overlap share what each has stored already; a chunk that both find
 // new at the same time is stored twice. Commits are one after the other.
 package repo

@@ -59,6 +59,11 @@ func (a *app) passphrase() ([]byte, error) {
 	if name == "" {
 		return nil, nil
 	}
+	return readPassphrase(name)
+}
+
+// readPassphrase returns the first line of a file.
+func readPassphrase(name string) ([]byte, error) {
 	p, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the passphrase: %w", err)
