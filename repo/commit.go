@@ -83,10 +83,25 @@ func (r *run) commit(roots []chunk.ID) error {
 	if err := o.flushIndex(); err != nil {
 		o.log.Warn("point is committed; the index is completed later", "point", id, "err", err)
 	}
-	r.result.Point = pointOf(m, rec.Full, PointID(rec.Parent))
+	r.result.Point = o.committed(m, rec)
+	if err := o.writeCheckpoint(checkpointAnyway); err != nil {
+		o.log.Warn("point is committed; the next checkpoint is made later", "point", id, "err", err)
+	}
 	r.result.Head = o.state.Head()
 	r.result.Duration = o.now().Sub(r.started)
 	return nil
+}
+
+// committed makes a new point known to the view, which needn't read its manifest.
+func (o *Owner) committed(m *manifest, rec *ledger.Point) Point {
+	p := pointOf(m, rec.Full, PointID(rec.Parent))
+	o.view.mu.Lock()
+	defer o.view.mu.Unlock()
+	if ps, ok := o.state.Point(rec.ID); ok {
+		p.Signed = ps.Signed
+	}
+	o.view.known[p.ID] = p
+	return p
 }
 
 // ledgerJob is how the ledger, which everybody can read, names a job.
@@ -204,6 +219,8 @@ func (o *Owner) appendSegment(packs []ledger.Pack, records []ledger.Record, now 
 	defer o.mu.Unlock()
 	o.guard.recorded(packs)
 	o.unrecorded = slices.Delete(o.unrecorded, 0, len(packs))
+	o.view.mu.Lock()
+	defer o.view.mu.Unlock()
 	if err := o.state.Add(seg); err != nil {
 		o.ledgerLost = err
 		return err

@@ -14,10 +14,18 @@ import (
 // MACHINE@2026-11-22, also with a time of day, THH:MM or THH:MM:SS: the last
 // point at or before the end of that day, minute or second, in loc unless a Z
 // follows. ErrNotFound or *AmbiguousError when that is not one point.
+// Only an id finds a point that is retired.
 func (r *Repository) Find(ctx context.Context, spec string, loc *time.Location) (Point, error) {
 	points, err := r.Points(ctx)
 	if err != nil {
 		return Point{}, err
+	}
+	if strings.LastIndexByte(spec, '@') <= 0 {
+		retired, err := r.Retired(ctx)
+		if err != nil {
+			return Point{}, err
+		}
+		points = append(points, retired...)
 	}
 	return findPoint(points, spec, loc)
 }

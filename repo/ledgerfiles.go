@@ -61,3 +61,38 @@ func readLedger(fsys vfs.FS, first, last uint64, each func(*ledger.Segment) erro
 	}
 	return nil
 }
+
+// ledgerEnd returns the number of the last segment when all up to n-1 are known
+// to be there; n-1 when there is none from n on. It asks for the next names
+// instead of listing a directory that has thousands, and lists it only when a
+// name is missing and some later one is there.
+func ledgerEnd(fsys vfs.FS, n uint64) (uint64, error) {
+	there := func(n uint64) (bool, error) {
+		for _, name := range []string{segmentPath(n), segmentPath(n) + twinSuffix} {
+			if _, err := fsys.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+				return err == nil, err
+			}
+		}
+		return false, nil
+	}
+	for {
+		ok, err := there(n)
+		if err != nil {
+			return 0, fmt.Errorf("look for ledger segment %d: %w", n, err)
+		}
+		if !ok {
+			break
+		}
+		n++
+	}
+	const reach = 1 << 10
+	for step := uint64(1); step <= reach; step *= 2 {
+		switch ok, err := there(n + step); {
+		case err != nil:
+			return 0, fmt.Errorf("look for ledger segment %d: %w", n+step, err)
+		case ok:
+			return lastSegment(fsys)
+		}
+	}
+	return n - 1, nil
+}

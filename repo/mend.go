@@ -113,14 +113,16 @@ func (o *Owner) fillIndex() error {
 			o.lackPack(p, segment, err)
 		}
 	}
+	packs := newPackList()
 	err = readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
-		for _, p := range s.Packs {
-			add(p, s.Number)
-		}
+		packs.add(s)
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	for _, p := range packs.left() {
+		add(p.Pack, p.segment)
 	}
 	for _, r := range runs {
 		for _, p := range r.packs {

@@ -42,10 +42,13 @@ type Owner struct {
 	// commit is held while a segment and its manifest are written. It comes
 	// before mu.
 	commit     sync.Mutex
-	ledgerLost error // guarded by commit: why this owner can write no more segments
+	ledgerLost error  // guarded by commit: why this owner can write no more segments
+	checkpoint uint64 // guarded by commit: the segment of the last one, 0 if there is none
 
-	mu         sync.Mutex // guards all below
-	state      *ledger.State
+	swept []ledger.PackRef // named by sweep records that were read when this owner opened
+
+	mu         sync.Mutex         // guards all below
+	state      *ledger.State      // the view's; it changes under view.mu too, so either will do to read it
 	unrecorded []ledger.Pack      // durable, not in any segment yet
 	lastTime   time.Time          // of the newest point
 	busy       map[string]string  // machine id → name, of those with a run under way
@@ -206,10 +209,9 @@ func (o *Owner) readRuns() ([]leftover, error) {
 	return runs, nil
 }
 
-// foldLedger reads the whole ledger, and brings the index up to it and to what
-// unfinished runs have stored.
+// foldLedger reads the ledger, from the checkpoint on, and brings the index up to
+// it and to what unfinished runs have stored.
 func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) error {
-	o.state = ledger.NewState(o.signers)
 	loose := make(map[packKey]ledger.Pack) // stored by unfinished runs, in no segment
 	for _, r := range runs {
 		if r.head.Epoch < math.MaxUint32 { // pack names have 32 bits of it
@@ -223,8 +225,41 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			}
 		}
 	}
+	c := o.loadCheckpoint()
+	o.seed(c)
+	o.view.own = true
+	o.state = o.view.state
+	if c != nil {
+		o.lastTime, o.checkpoint = c.newest, o.state.Head().Number
+	}
 	covered := o.store.index.Covers()
 	made := o.store.timesMade()
+	first := min(o.state.Head().Number, covered) + 1
+	packs := newPackList() // that the index lacks
+	err := readLedger(o.fsys, first, last, func(s *ledger.Segment) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, p := range s.Packs {
+			delete(loose, packKey{p.Kind, p.Name})
+		}
+		if s.Number > covered {
+			packs.add(s)
+		}
+		if s.Number <= o.state.Head().Number {
+			return nil
+		}
+		return o.state.Add(s)
+	})
+	if err == nil {
+		err = o.notLoose(loose, runs, first)
+	}
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	if got := o.state.Repository(); got != o.settings.ID {
+		return fmt.Errorf("%w: the ledger is that of repository %s", ErrFormat, got)
+	}
 	var damage error // of the index
 	add := func(p ledger.Pack, segment uint64) {
 		if damage != nil {
@@ -238,23 +273,11 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			o.lackPack(p, segment, err)
 		}
 	}
-	err := readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		for _, p := range s.Packs {
-			delete(loose, packKey{p.Kind, p.Name})
-			if s.Number > covered {
-				add(p, s.Number)
-			}
-		}
-		return o.state.Add(s)
-	})
-	if err != nil {
-		return fmt.Errorf("read ledger: %w", err)
+	for _, p := range packs.left() {
+		add(p.Pack, p.segment)
 	}
-	if got := o.state.Repository(); got != o.settings.ID {
-		return fmt.Errorf("%w: the ledger is that of repository %s", ErrFormat, got)
+	for _, p := range packs.swept {
+		o.swept = append(o.swept, p)
 	}
 	for _, r := range runs {
 		for _, p := range r.packs {
@@ -280,6 +303,31 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 	return o.pickSigner()
 }
 
+// notLoose takes away from loose the packs that segments before first record:
+// another machine's commit may have recorded what an unfinished run stored. Only
+// segments as young as the runs are read, and none while there are no such packs.
+func (o *Owner) notLoose(loose map[packKey]ledger.Pack, runs []leftover, first uint64) error {
+	oldest := uint64(math.MaxUint64)
+	for _, r := range runs {
+		if !r.damaged || r.head.Epoch > 0 {
+			oldest = min(oldest, r.head.Epoch)
+		}
+	}
+	for n := first - 1; n > 0 && len(loose) > 0; n-- {
+		s, err := readSegment(o.fsys, n)
+		if err != nil {
+			return err
+		}
+		for _, p := range s.Packs {
+			delete(loose, packKey{p.Kind, p.Name})
+		}
+		if s.Epoch < oldest {
+			return nil
+		}
+	}
+	return nil
+}
+
 // settlePoints completes the pairs of manifests, closes as void the last
 // segment's point if it has no manifest, and learns names and times.
 func (o *Owner) settlePoints(ctx context.Context) error {
@@ -289,26 +337,22 @@ func (o *Owner) settlePoints(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if ps.Void {
+		id := PointID(ps.ID)
+		if t := id.time(); t.After(o.lastTime) {
+			o.lastTime = t
+		}
+		if !ps.Live() {
 			continue
 		}
-		id := PointID(ps.ID)
-		_, err := completeTwins(o.fsys, pointPath(id), func(p []byte) error {
-			if sum256(p) != ps.Manifest {
-				return fmt.Errorf("%w: not the manifest that the ledger records", ErrFormat)
-			}
-			return nil
-		})
+		p, err := o.settlePoint(&ps)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && ps.Segment == head:
 			o.voids = append(o.voids, &ledger.Void{Point: string(id), Segment: ps.Segment})
 			continue
-		case err != nil:
+		case errors.Is(err, fs.ErrNotExist):
 			o.log.Error("restore point has lost its manifest", "point", id, "err", err)
 			continue
-		}
-		p, err := o.point(id)
-		if err != nil {
+		case err != nil:
 			o.log.Error("restore point can't be used", "point", id, "err", err)
 			continue
 		}
@@ -321,6 +365,24 @@ func (o *Owner) settlePoints(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settlePoint completes the pair of a manifest and describes the point. One that
+// a checkpoint describes had its pair.
+func (o *Owner) settlePoint(ps *ledger.PointState) (Point, error) {
+	if p, ok := o.view.known[PointID(ps.ID)]; ok && p.segment == ps.Segment {
+		return p, nil
+	}
+	_, err := completeTwins(o.fsys, pointPath(PointID(ps.ID)), func(p []byte) error {
+		if sum256(p) != ps.Manifest {
+			return fmt.Errorf("%w: not the manifest that the ledger records", ErrFormat)
+		}
+		return nil
+	})
+	if err != nil {
+		return Point{}, err
+	}
+	return o.described(ps)
 }
 
 // settleRuns removes the records of runs that have committed, or have stored
@@ -375,7 +437,7 @@ func (o *Owner) Close() error {
 	}
 	if o.store.index != nil {
 		if o.state != nil {
-			errs = append(errs, o.flushIndex())
+			errs = append(errs, o.flushIndex(), o.writeCheckpoint(checkpointAtClose))
 		}
 		errs = append(errs, o.Repository.Close())
 	}

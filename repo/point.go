@@ -26,6 +26,8 @@ type Point struct {
 
 	Consistency string // what quiescing reached
 	Signed      bool   // the ledger's record of it is signed by a key in keys/
+	Expired     bool   // no longer kept; while its manifest is there it is retired, and may be recalled
+	Reason      string // why it expired
 	Disks       []DiskInfo
 	Counters    Counters
 	Extensions  map[string]json.RawMessage

@@ -38,6 +38,17 @@ func newID(t time.Time, rand io.Reader) (string, error) {
 	return idEncoding.EncodeToString(b[:])[:idChars], nil
 }
 
+// time returns when the point was made, to the millisecond.
+func (id PointID) time() time.Time {
+	var b [13]byte
+	if _, err := idEncoding.Decode(b[:], []byte(string(id)+"2")); err != nil {
+		return time.Time{}
+	}
+	var ms [8]byte
+	copy(ms[2:], b[:6])
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(ms[:]))).UTC()
+}
+
 // isID reports whether s has the form of a point or run id.
 func isID(s string) bool { return len(s) == idChars && isPrefix(s) }
 

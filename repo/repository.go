@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -32,6 +31,7 @@ type Repository struct {
 	log      *slog.Logger
 	now      func() time.Time
 	rand     io.Reader
+	view     view
 
 	warnOnce sync.Once // about leases that can't be taken
 
@@ -140,39 +140,43 @@ func (r *Repository) readOn(ctx context.Context) error {
 	return r.addPacks(ctx)
 }
 
-// addPacks adds the packs of the segments after the last one seen. A segment
-// that can't be read costs what only it says, and is tried again next time.
-// The caller holds mu.
+// addPacks adds the packs of the segments after the last one seen, but for those
+// that were swept since. A segment that can't be read costs what only it says,
+// and is tried again next time. The caller holds mu.
 func (r *Repository) addPacks(ctx context.Context) error {
-	last, err := lastSegment(r.fsys)
+	last, err := ledgerEnd(r.fsys, r.seen+1)
 	if err != nil {
 		return err
 	}
-	whole := true
-	for n := r.seen + 1; n <= last; n++ {
+	seen, packs := r.seen, newPackList()
+	for n := seen + 1; n <= last; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		s, err := readSegment(r.fsys, n)
 		if err != nil {
 			r.log.Error("ledger segment can't be read", "err", err)
-			whole = false
 			continue
 		}
-		for _, p := range s.Packs {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			err := indexPack(r.fsys, r.store.index, p)
-			if errors.Is(err, index.ErrDamaged) {
-				return err
-			}
-			if err != nil {
-				// What needs this pack will say so; the rest can be read.
-				r.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
-			}
-		}
-		if whole {
-			r.seen = n
+		packs.add(s)
+		if seen == n-1 {
+			seen = n
 		}
 	}
+	for _, p := range packs.left() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := indexPack(r.fsys, r.store.index, p.Pack)
+		if errors.Is(err, index.ErrDamaged) {
+			return err
+		}
+		if err != nil {
+			// What needs this pack will say so; the rest can be read.
+			r.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+		}
+	}
+	r.seen = seen
 	return nil
 }
 
@@ -209,33 +213,26 @@ func packEntries(f vfs.File) ([]pack.Entry, error) {
 	return pf.Records()
 }
 
-// Points lists the restore points in order of time. A point whose manifest is damaged beyond its twin is left out and
-// logged; so is a manifest that the ledger doesn't know.
+// Points lists the restore points in order of time, those that expired left out. A
+// point whose manifest is damaged beyond its twin is left out and logged, unless it
+// is known from before.
 func (r *Repository) Points(ctx context.Context) ([]Point, error) {
-	infos, err := r.fsys.ReadDir(pointsDir)
+	points, err := r.list(ctx, (*ledger.PointState).Live)
 	if err != nil {
 		return nil, fmt.Errorf("list points: %w", err)
 	}
-	var points []Point
-	tried := make(map[string]bool)
-	for _, info := range infos {
-		id := strings.TrimSuffix(info.Name, twinSuffix)
-		if tried[id] || !isID(id) {
-			continue
-		}
-		tried[id] = true
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		p, err := r.point(PointID(id))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // expired meanwhile
-		}
-		if err != nil {
-			r.log.Error("restore point can't be used", "point", id, "err", err)
-			continue
-		}
-		points = append(points, p)
+	slices.SortFunc(points, comparePoints)
+	return points, nil
+}
+
+// Retired lists the points that have expired and whose manifest is still there,
+// since its file is locked, in order of time. They can be read, and recalled.
+func (r *Repository) Retired(ctx context.Context) ([]Point, error) {
+	points, err := r.list(ctx, func(ps *ledger.PointState) bool {
+		return !ps.Void && ps.Expired != 0 && hasManifest(r.fsys, PointID(ps.ID))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list retired points: %w", err)
 	}
 	slices.SortFunc(points, comparePoints)
 	return points, nil
@@ -246,8 +243,8 @@ func comparePoints(a, b Point) int {
 	return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Sequence, b.Sequence), strings.Compare(string(a.ID), string(b.ID)))
 }
 
-// point reads one point: its manifest, and the ledger record that says which
-// bytes that manifest has.
+// point reads one point of a ledger that is not whole: its manifest, and the
+// segment that it names, which says which bytes the manifest has.
 func (r *Repository) point(id PointID) (Point, error) {
 	var m *manifest
 	var s *ledger.Segment
@@ -298,7 +295,8 @@ type Reader struct {
 	lease vfs.Unlocker
 }
 
-// OpenPoint opens a point for reading. It reads no more than the manifest.
+// OpenPoint opens a point for reading, also one that is retired. It reads no more
+// than the manifest.
 func (r *Repository) OpenPoint(id PointID) (*Reader, error) {
 	lease, unleased, err := takeLease(r.fsys, id)
 	if err != nil {
@@ -309,7 +307,7 @@ func (r *Repository) OpenPoint(id PointID) (*Reader, error) {
 			r.log.Warn("reading without a lease: the repository can't be written from here; do not expire points meanwhile")
 		})
 	}
-	p, err := r.point(id)
+	p, err := r.openable(context.Background(), id)
 	if err != nil {
 		err = notFound(err)
 		if lease != nil {

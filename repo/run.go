@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -251,7 +252,7 @@ func (o *Owner) packStored(p ledger.Pack) {
 }
 
 // findParent opens the machine's latest point, which keeps its lease until the
-// run ends. A full has no parent.
+// run ends; one whose manifest turns out lost is passed over. A full has no parent.
 func (r *run) findParent(ctx context.Context) error {
 	if r.opt.Full {
 		return nil
@@ -264,12 +265,19 @@ func (r *run) findParent(ctx context.Context) error {
 	if len(points) == 0 {
 		return nil
 	}
-	reader, err := r.owner.OpenPoint(latest(points).ID)
-	if err != nil {
-		return err
+	slices.SortFunc(points, func(a, b Point) int { return cmp.Compare(b.Sequence, a.Sequence) })
+	for _, p := range points {
+		reader, err := r.owner.OpenPoint(p.ID)
+		switch {
+		case err == nil:
+			p := reader.Point()
+			r.reader, r.parent = reader, &p
+			return nil
+		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrFormat):
+			return err
+		}
+		r.log.Error("parent can't be used", "machine", r.opt.Machine, "point", p.ID, "err", err)
 	}
-	p := reader.Point()
-	r.reader, r.parent = reader, &p
 	return nil
 }
 

@@ -183,6 +183,14 @@ func (r *Repository) statPacks(ctx context.Context, s *Stats) error {
 			s.PackBytes += p.Bytes
 			delete(runs, packKey{p.Kind, p.Name})
 		}
+		for _, rec := range seg.Records {
+			if sweep, ok := rec.(*ledger.Sweep); ok {
+				for _, p := range sweep.Packs {
+					s.Packs--
+					s.PackBytes -= p.Bytes
+				}
+			}
+		}
 		return ctx.Err()
 	})
 	if err != nil {
