@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -115,13 +114,7 @@ func (s *store) ledgerJob(job string) string {
 // unwriteManifest takes back what was written of a manifest, so that a failed
 // run leaves no point.
 func (o *Owner) unwriteManifest(id PointID) error {
-	var errs []error
-	for _, name := range []string{pointPath(id), pointPath(id) + twinSuffix} {
-		if err := notFound(o.fsys.Remove(name)); err != nil && !errors.Is(err, ErrNotFound) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(append(errs, o.fsys.SyncDir(pointsDir))...)
+	return removeTwins(o.fsys, pointPath(id))
 }
 
 // pointToBe decides what the point will be, and what the ledger names as its
@@ -213,6 +206,11 @@ func (o *Owner) appendSegment(packs []ledger.Pack, records []ledger.Record, now 
 	}
 	if err := writeTwins(o.fsys, segmentPath(head.Number), text); err != nil {
 		o.ledgerLost = err
+		if isFull(err) {
+			// One copy may be there. With none the name is free again, for when
+			// there is room.
+			o.ledgerLost = removeTwins(o.fsys, segmentPath(head.Number))
+		}
 		return fmt.Errorf("write ledger segment %d: %w", head.Number, err)
 	}
 	o.mu.Lock()

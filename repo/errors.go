@@ -66,6 +66,12 @@ var (
 	// ErrClosure says that a commit would name something that isn't stored.
 	ErrClosure = errors.New("point refers to a chunk that is not stored")
 
+	// ErrPinned says that a restore point is pinned; the text names the pins.
+	ErrPinned = errors.New("pinned")
+
+	// ErrExpired says that a restore point has expired, though it may still be there.
+	ErrExpired = errors.New("point has expired")
+
 	// ErrClosed says that the repository, point or disk was closed before.
 	ErrClosed = errors.New("already closed")
 )

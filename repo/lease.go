@@ -1,10 +1,10 @@
 package repo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"syscall"
 
 	"holdfast/repo/vfs"
@@ -73,7 +73,23 @@ func (r *Repository) Pin(id PointID, name string) error {
 	if err != nil {
 		return fmt.Errorf("pin point %s: %w", id, readOnly(err))
 	}
-	return nil
+	return r.checkPinned(id, name)
+}
+
+// checkPinned takes a new pin away again if the point has expired meanwhile.
+// Whoever lets it expire says so in the ledger and looks for pins after that,
+// so one of the two sees the other.
+func (r *Repository) checkPinned(id PointID, name string) error {
+	if err := r.look(context.Background()); err != nil {
+		return fmt.Errorf("pin point %s: %w", id, err)
+	}
+	r.view.mu.Lock()
+	ps, known, _ := r.view.point(id)
+	r.view.mu.Unlock()
+	if !known || ps.Expired == 0 {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("pin point %s: %w", id, ErrExpired), r.Unpin(id, name))
 }
 
 // maxPinBytes leaves room for the point's id in a file's name.
@@ -103,17 +119,8 @@ func (r *Repository) Unpin(id PointID, name string) error {
 
 // Pins lists the names under which a point is pinned.
 func (r *Repository) Pins(id PointID) ([]string, error) {
-	infos, err := r.fsys.ReadDir(leasesDir)
-	if err != nil {
-		return nil, fmt.Errorf("list pins: %w", err)
-	}
-	var names []string
-	for _, info := range infos {
-		if name, ok := strings.CutPrefix(info.Name, pinPrefix+string(id)+"-"); ok {
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	pins, err := r.pins()
+	return pins[id], err
 }
 
 func pinPath(id PointID, name string) string {

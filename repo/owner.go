@@ -93,6 +93,7 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 	if err := o.tidy(ctx); err != nil {
 		return nil, err
 	}
+	o.restoreReserve()
 	o.socket = listenOwner(fsys, o)
 	return o, nil
 }
@@ -127,6 +128,9 @@ func (o *Owner) tidy(ctx context.Context) error {
 		return err
 	}
 	if err := o.settlePoints(ctx); err != nil {
+		return err
+	}
+	if err := o.finishExpiries(); err != nil {
 		return err
 	}
 	if err := o.settleRuns(runs); err != nil {
@@ -437,7 +441,10 @@ func (o *Owner) Close() error {
 	}
 	if o.store.index != nil {
 		if o.state != nil {
-			errs = append(errs, o.flushIndex(), o.writeCheckpoint(checkpointAtClose))
+			errs = append(errs, o.withReserve(o.flushIndex))
+			if err := o.writeCheckpoint(checkpointAtClose); err != nil {
+				o.log.Warn("no checkpoint is made of the ledger", "err", err)
+			}
 		}
 		errs = append(errs, o.Repository.Close())
 	}

@@ -109,21 +109,3 @@ func (o *Owner) finishRemovals(packs []ledger.PackRef) error {
 	}
 	return o.dropPacks(left)
 }
-
-// dropManifest removes the manifest of an expired point. One whose file is
-// locked stays, and the point is retired until the lock ends.
-func (o *Owner) dropManifest(id PointID) (retired bool, err error) {
-	names := []string{pointPath(id), pointPath(id) + twinSuffix}
-	for _, name := range names {
-		locked, err := o.fsys.Locked(name)
-		if err = notThere(err); err != nil || locked {
-			return locked, err
-		}
-	}
-	for _, name := range names {
-		if err := notThere(o.fsys.Remove(name)); err != nil {
-			return false, fmt.Errorf("remove manifest: %w", err)
-		}
-	}
-	return false, o.fsys.SyncDir(pointsDir)
-}

@@ -3,58 +3,91 @@ package repo
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
+
+	"holdfast/repo/vfs"
 )
 
-// A full volume must not keep anybody from making room on it. The repository
-// holds a file of some bytes from the beginning, and gives it up when expiring
-// or sweeping finds no room for the little they write.
+// The reserve is a file whose only use is to be given up: on a full volume
+// nothing could be removed otherwise, for the ledger must say so first. It keeps
+// its name and its length, so that it can be given up and set aside again where
+// the directory can't be changed any more; what is given up are its blocks.
 
-// isFull reports whether an operation failed for lack of room.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
-// withReserve lets do make room: when there is not enough for what it writes
-// itself, the reserve is given up and do runs again. Afterwards the reserve is
-// made again if there is room for it.
+// withReserve does what makes room, and needs a little of it. When there is no
+// room it gives up the reserve, does it once more, and sets the reserve aside
+// again if there is room then.
 func (o *Owner) withReserve(do func() error) error {
 	err := do()
 	if !isFull(err) {
 		return err
 	}
-	size, gerr := o.giveReserve()
-	if gerr != nil || size == 0 {
-		return errors.Join(err, gerr)
+	given, rerr := giveUpReserve(o.fsys)
+	if rerr != nil || !given {
+		return errors.Join(err, rerr)
 	}
-	o.log.Warn("the volume is full: the reserve is given up until there is room again", "bytes", size)
+	o.log.Warn("the volume is full; its reserve is used", "err", err)
 	err = do()
-	if merr := o.restoreReserve(size); merr != nil {
-		o.log.Warn("there is no room for the reserve yet", "err", merr)
-	}
+	o.restoreReserve()
 	return err
 }
 
-// giveReserve removes the reserve and returns how large it was.
-func (o *Owner) giveReserve() (int64, error) {
-	info, err := o.fsys.Stat(reserveName)
-	if err != nil {
-		return 0, notThere(err)
-	}
-	if err := o.fsys.Remove(reserveName); err != nil {
-		return 0, fmt.Errorf("give up the reserve: %w", err)
-	}
-	return info.Size, o.fsys.SyncDir(".")
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// restoreReserve makes the reserve again, unless that would take the last room.
-func (o *Owner) restoreReserve(size int64) error {
-	free, err := o.fsys.Free()
+// giveUpReserve frees the blocks of the reserve. It reports false when there is
+// none.
+func giveUpReserve(fsys vfs.FS) (bool, error) {
+	info, err := fsys.Stat(reserveName)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size == 0 {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	f, err := fsys.OpenWrite(reserveName)
+	if err != nil {
+		return false, err
+	}
+	if err = f.Truncate(0); err == nil {
+		err = f.Truncate(info.Size)
+	}
+	if err == nil {
+		err = f.Sync() // only then the blocks are free
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, fmt.Errorf("give up the reserve: %w", err)
+	}
+	return true, nil
+}
+
+// restoreReserve sets the reserve aside again where it may have been given up,
+// if afterwards there is as much room left. It is no failure when that can't be
+// done.
+func (o *Owner) restoreReserve() {
+	info, err := o.fsys.Stat(reserveName)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size == 0 {
+		return // made without
+	}
+	if err == nil {
+		err = setAside(o.fsys, info.Size)
+	}
+	if err != nil {
+		o.log.Warn("the reserve can't be set aside again", "err", err)
+	}
+}
+
+func setAside(fsys vfs.FS, n int64) error {
+	if free, err := fsys.Free(); err != nil || free < 2*uint64(n) {
+		return err
+	}
+	f, err := fsys.OpenWrite(reserveName)
 	if err != nil {
 		return err
 	}
-	if free < 2*uint64(size) {
-		return fmt.Errorf("%w: %d bytes are free", ErrNoSpace, free)
+	if err = f.Preallocate(n); err == nil {
+		err = f.Sync()
 	}
-	return makeReserve(o.fsys, size)
+	return errors.Join(err, f.Close())
 }
