@@ -40,6 +40,12 @@ var mixes = []mix{
 	{"reopen", interrupted, func(ctx context.Context, w *world) error {
 		return w.with(ctx, func(*repo.Owner) error { return nil })
 	}},
+	{"first sweep", worn, sweepOnce},
+	{"sweep", swept, sweepOnce},
+	{"compact", swept, compactAll},
+	{"synthesize", worn, synthesizeLatest},
+	{"evacuate", lockedAndWorn, evacuateAll},
+	{"abandon", worn, abandonAll},
 }
 
 func initOnly(ctx context.Context, w *world) error { return w.init(ctx) }

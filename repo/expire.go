@@ -136,15 +136,13 @@ func (o *Owner) expirable(e Expiry) (ledger.Record, error) {
 	case ps.Expired != 0:
 		return nil, nil
 	}
-	rec := &ledger.Expire{Point: ps.ID, Reason: e.Reason, Roots: []ledger.Root{}}
+	rec := &ledger.Expire{Point: ps.ID, Reason: e.Reason}
 	p, err := o.described(&ps)
 	if err != nil {
 		// It must be possible to be rid of a point that can't be read.
 		o.log.Warn("a point expires whose manifest can't be read", "point", ps.ID, "err", err)
 	}
-	for _, d := range p.Disks {
-		rec.Roots = append(rec.Roots, ledger.Root{Root: d.Root, Levels: d.levels, SizeBytes: d.SizeBytes})
-	}
+	rec.Roots = rootsOf(&p)
 	return rec, nil
 }
 

@@ -127,6 +127,9 @@ func (o *Owner) tidy(ctx context.Context) error {
 	if err := o.foldLedger(ctx, last, runs); err != nil {
 		return err
 	}
+	if err := o.finishRemovals(o.swept); err != nil {
+		return err
+	}
 	if err := o.settlePoints(ctx); err != nil {
 		return err
 	}

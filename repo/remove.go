@@ -12,26 +12,34 @@ import (
 	"holdfast/repo/pack"
 )
 
-// sweepBatch is how many packs one ledger record names as removed.
-const sweepBatch = 1000
+// sweepBatch is how many packs one ledger record names as removed. Nothing
+// commits while they go.
+const sweepBatch = 100
 
 // removePacks removes packs that nothing needs: the ledger says so first, then
 // the index forgets them, then the files go. Interrupted on the way, the rest is
-// done when the owner opens again. The caller holds upkeep and has condemned
+// done when the owner opens again: the index on disk never claims to cover the
+// segment before the files are gone. The caller holds upkeep and has condemned
 // the packs; none of them is locked.
 func (o *Owner) removePacks(ctx context.Context, packs []ledger.PackRef) error {
 	for batch := range slices.Chunk(packs, sweepBatch) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := o.record(&ledger.Sweep{Packs: batch}); err != nil {
-			return err
-		}
-		if err := o.dropPacks(batch); err != nil {
+		if err := o.removeBatch(batch); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (o *Owner) removeBatch(packs []ledger.PackRef) error {
+	o.commit.Lock()
+	defer o.commit.Unlock()
+	if err := o.recordHeld(&ledger.Sweep{Packs: packs}); err != nil {
+		return err
+	}
+	return o.dropPacks(packs)
 }
 
 // record writes a segment that holds the given records, and whatever packs and
@@ -39,6 +47,11 @@ func (o *Owner) removePacks(ctx context.Context, packs []ledger.PackRef) error {
 func (o *Owner) record(records ...ledger.Record) error {
 	o.commit.Lock()
 	defer o.commit.Unlock()
+	return o.recordHeld(records...)
+}
+
+// recordHeld is record for those who hold commit.
+func (o *Owner) recordHeld(records ...ledger.Record) error {
 	if err := o.recordPacks(); err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 
 	"holdfast/repo/chunk"
 	"holdfast/repo/index"
@@ -156,9 +155,7 @@ func (s *sweeper) count(ctx context.Context) (ledger.Head, error) {
 		return ledger.Head{}, err
 	}
 	o.commit.Lock()
-	o.mu.Lock()
-	head, all := o.state.Head(), slices.Clone(o.state.Points())
-	o.mu.Unlock()
+	all, head := o.pointStates()
 	o.commit.Unlock()
 	if err := s.follows(head); err != nil {
 		return head, err
@@ -212,13 +209,16 @@ func (s *sweeper) follows(head ledger.Head) error {
 // release finds the expired points that nobody keeps any more.
 func (s *sweeper) release() (map[PointID]bool, error) {
 	o := s.owner
-	o.mu.Lock()
-	points := slices.Clone(o.state.Points())
-	o.mu.Unlock()
-	leased, pinned, err := o.leaseFiles()
+	leased, err := o.leased()
 	if err != nil {
 		return nil, err
 	}
+	pins, err := o.pins()
+	if err != nil {
+		return nil, err
+	}
+	points, _ := o.pointStates()
+	fresh := s.refs.head.Number == 0
 	s.res.Points, s.res.Held = 0, nil
 	gone := make(map[PointID]bool)
 	for i := range points {
@@ -227,7 +227,7 @@ func (s *sweeper) release() (map[PointID]bool, error) {
 			continue
 		}
 		id := PointID(p.ID)
-		free, err := o.letGo(id, leased[id], pinned[id])
+		free, err := o.letGo(id, leased[id], len(pins[id]) > 0)
 		if err != nil {
 			return nil, fmt.Errorf("point %s: %w", id, err)
 		}
@@ -236,7 +236,7 @@ func (s *sweeper) release() (map[PointID]bool, error) {
 			continue
 		}
 		gone[id] = true
-		if s.refs.counts(p.Machine, id) {
+		if fresh || s.refs.counts(p.Machine, id) {
 			s.res.Points++
 		}
 	}
@@ -277,21 +277,31 @@ func notThere(err error) error {
 	return err
 }
 
-// leaseFiles lists the points that have a lease, held or not, or a pin.
-func (o *Owner) leaseFiles() (leased, pinned map[PointID]bool, err error) {
+// leased lists the points that have a lease, held or not.
+func (o *Owner) leased() (map[PointID]bool, error) {
 	infos, err := o.fsys.ReadDir(leasesDir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list leases: %w", err)
+		return nil, fmt.Errorf("list leases: %w", err)
 	}
-	leased, pinned = make(map[PointID]bool), make(map[PointID]bool)
+	leased := make(map[PointID]bool)
 	for _, info := range infos {
-		if rest, ok := strings.CutPrefix(info.Name, pinPrefix); ok && len(rest) > idChars {
-			pinned[PointID(rest[:idChars])] = true
-		} else {
-			leased[PointID(info.Name)] = true
+		leased[PointID(info.Name)] = true
+	}
+	return leased, nil
+}
+
+// pointStates returns what the ledger says of each point, void ones left out,
+// and its head. Of a point that came again it is the last that counts.
+func (o *Owner) pointStates() ([]ledger.PointState, ledger.Head) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var list []ledger.PointState
+	for _, ps := range o.state.Points() {
+		if last, _ := o.state.Point(ps.ID); !ps.Void && last.Segment == ps.Segment {
+			list = append(list, ps)
 		}
 	}
-	return leased, pinned, nil
+	return list, o.state.Head()
 }
 
 // wanted is what is to be counted: live points, and expired ones still held.
@@ -300,21 +310,18 @@ func (s *sweeper) wanted(all []ledger.PointState, gone map[PointID]bool) (map[st
 	for i := range all {
 		ps := &all[i]
 		id := PointID(ps.ID)
-		if ps.Void || gone[id] {
+		if gone[id] {
 			continue
 		}
 		p := countedPoint{id: id, sequence: ps.Sequence, roots: ps.Roots}
-		if ps.Expired == 0 {
-			known, ok := s.refs.counted(ps.Machine, id)
-			if ok {
-				p.roots = known.roots
-			} else {
-				point, err := s.owner.point(id)
-				if err != nil {
-					return nil, &CorruptError{Point: id, Err: fmt.Errorf("what it needs isn't known: %w", err)}
-				}
-				p.roots = rootsOf(&point)
+		if known, ok := s.refs.counted(ps.Machine, id); ok {
+			p.roots = known.roots
+		} else if ps.Expired == 0 {
+			point, err := s.owner.described(ps)
+			if err != nil {
+				return nil, &CorruptError{Point: id, Err: fmt.Errorf("what it needs isn't known: %w", err)}
 			}
+			p.roots = rootsOf(&point)
 		}
 		want[ps.Machine] = append(want[ps.Machine], p)
 	}

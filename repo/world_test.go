@@ -219,6 +219,9 @@ func (w *world) recover(ctx context.Context) error {
 		return repotest.Compare(ctx, o.Repository, points)
 	})
 	if err == nil {
+		err = whole(w.disk)
+	}
+	if err == nil {
 		err = repotest.Account(w.disk)
 	}
 	if err != nil {
@@ -238,6 +241,16 @@ func (w *world) recover(ctx context.Context) error {
 		return fmt.Errorf("after the next backup: %w", err)
 	}
 	return nil
+}
+
+// whole says what points need that isn't there, now or once nothing is left but
+// what they need.
+func whole(fsys vfs.FS) error {
+	r, err := repotest.Reachable(fsys)
+	if err == nil && len(r.Missing) > 0 {
+		err = fmt.Errorf("%d records that points need are missing: %s", len(r.Missing), r.Missing[0].Short())
+	}
+	return err
 }
 
 // initAgain makes the repository if there is none, as an interrupted init says
