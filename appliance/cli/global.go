@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -64,6 +65,11 @@ func (a *app) passphrase() ([]byte, error) {
 
 // readPassphrase returns the first line of a file.
 func readPassphrase(name string) ([]byte, error) {
+	return firstLine(name)
+}
+
+// firstLine reads a passphrase from a file.
+func firstLine(name string) ([]byte, error) {
 	p, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the passphrase: %w", err)
@@ -88,6 +94,22 @@ func (a *app) ask(prompt string) ([]byte, error) {
 	fmt.Fprintln(a.err)
 	if err != nil {
 		return nil, fmt.Errorf("read the passphrase: %w", err)
+	}
+	return p, nil
+}
+
+// askNew asks for a passphrase that does not exist yet, twice.
+func (a *app) askNew() ([]byte, error) {
+	p, err := a.ask("New passphrase: ")
+	if err != nil {
+		return nil, err
+	}
+	again, err := a.ask("The same again: ")
+	if err != nil {
+		return nil, err
+	}
+	if len(p) == 0 || string(p) != string(again) {
+		return nil, errors.New("the passphrases differ or are empty")
 	}
 	return p, nil
 }

@@ -203,6 +203,7 @@ func assignChanges(set *repo.ChangeSet, disks []repo.SourceDisk) error {
 type runListing struct {
 	Schema   string       `json:"schema"`
 	Point    pointListing `json:"point"`
+	Head     headListing  `json:"ledgerHead"`
 	Seconds  float64      `json:"seconds"`
 	Disks    []diskRun    `json:"disks"`
 	Warnings []string     `json:"warnings"`
@@ -217,7 +218,7 @@ type diskRun struct {
 
 func (a *app) printRun(r *repo.Run) error {
 	if a.json {
-		l := runListing{Schema: "holdfast.run/1", Point: listPoint(r.Point), Seconds: r.Duration.Seconds(), Warnings: nonNil(r.Warnings)}
+		l := runListing{Schema: "holdfast.run/1", Point: listPoint(r.Point), Head: listHead(r.Head), Seconds: r.Duration.Seconds(), Warnings: nonNil(r.Warnings)}
 		for _, d := range r.Disks {
 			l.Disks = append(l.Disks, diskRun(d))
 		}
@@ -232,6 +233,7 @@ func (a *app) printRun(r *repo.Run) error {
 	a.say("  holes     %s not read, %s zeros", formatSize(c.HoleBytes), formatSize(c.ZeroBytes))
 	a.say("  same      %s as before, %s not read, %s stored already", formatSize(c.UnchangedBytes), formatSize(c.SharedBytes), formatSize(c.KnownBytes))
 	a.say("  new       %s, stored in %s, with parity %s", formatSize(c.NewBytes), formatSize(c.StoredBytes), formatSize(c.PackBytes))
+	a.say("  ledger    head %d %s", r.Head.Number, r.Head.Sum)
 	a.say("  took      %s, %s/s", r.Duration.Round(time.Millisecond), formatSize(perSecond(p.SizeBytes(), r.Duration)))
 	if a.quiet {
 		_, err := fmt.Fprintln(a.out, p.ID)

@@ -136,7 +136,7 @@ func (a *app) createOptions(opt initOptions) (repo.CreateOptions, error) {
 	}
 	for _, key := range opt.recipients {
 		if _, err := age.ParseX25519Recipient(key); err != nil {
-			return c, withHint(usagef("--recipient %q is not the public key of an age identity", key), "age1… as age-keygen prints it")
+			return c, badRecipient(key)
 		}
 	}
 	switch {
@@ -158,17 +158,7 @@ func (a *app) newPassphrase(optional bool) ([]byte, error) {
 	if !a.interactive() {
 		return nil, withHint(usagef("--encrypt without a key"), "give --passphrase-file or --recipient")
 	}
-	if p, err = a.ask("New passphrase: "); err != nil {
-		return nil, err
-	}
-	again, err := a.ask("The same again: ")
-	if err != nil {
-		return nil, err
-	}
-	if len(p) == 0 || string(p) != string(again) {
-		return nil, errors.New("the passphrases differ or are empty")
-	}
-	return p, nil
+	return a.askNew()
 }
 
 // parseParity reads a percentage and returns it as CreateOptions has it.

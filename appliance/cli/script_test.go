@@ -135,7 +135,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`"(actor|host)": ".+"`), `"$1": "WHO"`},
 	{regexp.MustCompile(`(?m)^(ID20 .*\S) +[\d.]+ [KM]?i?B$`), "$1  STORED"},
-	{regexp.MustCompile(`("(?:seconds|storedBytes|packBytes|parityBytes|nodeBytes|indexBytes|overheadBytes|packsPerTiB|sampledBytes)": )[-+.e\d]+`), "${1}0"},
+	{regexp.MustCompile(`("(?:seconds|verifiedBytes|storedBytes|packBytes|parityBytes|nodeBytes|indexBytes|overheadBytes|packsPerTiB|sampledBytes)": )[-+.e\d]+`), "${1}0"},
 }
 
 // mask FILE: writes standard output to FILE without what differs from run to
