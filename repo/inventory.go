@@ -15,25 +15,34 @@ import (
 // A storedPack is a pack that must be there.
 type storedPack struct {
 	ledger.Pack
-	recorded   int64 // seconds since 1970 when the ledger, or the run, said so
-	unfinished bool  // of a run that is not committed: no segment has it
+	recorded   int64  // seconds since 1970 when the ledger, or the run, said so
+	segment    uint64 // of the ledger; the one that is to come for a run's
+	unfinished bool   // of a run that is not committed: no segment has it
 }
 
 // An inventory is what must be there, by the ledger and the records of runs.
 type inventory struct {
 	packs []storedPack // in the order of the ledger, those of runs last
 	gone  []ledger.PackRef
-	last  uint64  // the segment up to which it was read
-	lost  []error // segments and records of runs that can't be read
+	last  uint64 // the segment up to which it was read
+
+	noSegments []error // segments that can't be read
 }
 
 // inventory reads the whole ledger: its packs, minus those that were swept,
 // and the packs of unfinished runs. A segment that can't be read costs
 // what it says. Memory is some 90 bytes for each pack.
 func (r *Repository) inventory(ctx context.Context) (*inventory, error) {
+	return r.takeInventory(ctx, r.wasIndexed)
+}
+
+// takeInventory is inventory with a way to tell of a run's pack that is not there
+// whether it ever was.
+func (r *Repository) takeInventory(ctx context.Context, was func(storedPack) (bool, error)) (*inventory, error) {
 	inv := new(inventory)
-	// Runs first: a pack leaves runs/ after the ledger has it.
-	runs, err := r.runPacks(inv)
+	// Runs first: a pack stands in runs/ before it is stored, and in the ledger
+	// before it goes from there, so none is missed.
+	runs, err := r.runPacks()
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +56,7 @@ func (r *Repository) inventory(ctx context.Context) (*inventory, error) {
 		}
 		s, err := readSegment(r.fsys, n)
 		if err != nil {
-			inv.lost = append(inv.lost, err)
+			inv.noSegments = append(inv.noSegments, err)
 			continue
 		}
 		inv.add(s, swept, runs)
@@ -60,20 +69,22 @@ func (r *Repository) inventory(ctx context.Context) (*inventory, error) {
 	}
 	inv.packs = kept
 	for _, p := range runs {
-		stored, err := r.wasStored(p)
-		if err != nil {
-			return nil, err
+		if _, err := r.fsys.Stat(p.Name.Path(p.Kind)); err != nil {
+			if stored, err := was(p); err != nil {
+				return nil, err
+			} else if !stored {
+				continue
+			}
 		}
-		if stored {
-			inv.packs = append(inv.packs, p)
-		}
+		p.segment = inv.last + 1
+		inv.packs = append(inv.packs, p)
 	}
 	return inv, nil
 }
 
 func (inv *inventory) add(s *ledger.Segment, swept map[pack.Name]bool, runs map[packKey]storedPack) {
 	for _, p := range s.Packs {
-		inv.packs = append(inv.packs, storedPack{Pack: p, recorded: s.Time.Unix()})
+		inv.packs = append(inv.packs, storedPack{Pack: p, recorded: s.Time.Unix(), segment: s.Number})
 		delete(runs, packKey{p.Kind, p.Name})
 	}
 	for _, rec := range s.Records {
@@ -87,7 +98,7 @@ func (inv *inventory) add(s *ledger.Segment, swept map[pack.Name]bool, runs map[
 }
 
 // runPacks returns what the records of runs name.
-func (r *Repository) runPacks(inv *inventory) (map[packKey]storedPack, error) {
+func (r *Repository) runPacks() (map[packKey]storedPack, error) {
 	ids, err := listRuns(r.fsys)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
@@ -99,7 +110,7 @@ func (r *Repository) runPacks(inv *inventory) (map[packKey]storedPack, error) {
 			continue
 		}
 		if err != nil {
-			inv.lost = append(inv.lost, err)
+			r.log.Error("record of an unfinished run is damaged", "run", id, "err", err)
 		}
 		for _, p := range packs {
 			runs[packKey{p.Kind, p.Name}] = storedPack{Pack: p, recorded: head.Started.Unix(), unfinished: true}
@@ -108,12 +119,9 @@ func (r *Repository) runPacks(inv *inventory) (map[packKey]storedPack, error) {
 	return runs, nil
 }
 
-// wasStored reports whether a pack that only a run's record names has, or had, its
-// name: one that was never stored is not in the index either.
-func (r *Repository) wasStored(p storedPack) (has bool, err error) {
-	if _, err := r.fsys.Stat(p.Name.Path(p.Kind)); err == nil {
-		return true, nil
-	}
+// wasIndexed reports whether the index has a pack: one that was never stored is
+// not in it.
+func (r *Repository) wasIndexed(p storedPack) (has bool, err error) {
 	err = r.store.withIndex(func(x *index.Index) error {
 		has, err = x.HasPack(p.Name)
 		return err

@@ -70,7 +70,7 @@ func (g *gone) where(id chunk.ID) (path string, lost bool, err error) {
 
 // tellLost finds out what the damage means to restore points.
 func (s *scrubber) tellLost(ctx context.Context, d *damageList, complete bool) error {
-	g, err := newGone(s.store, d, s.opt.Deep && complete || len(s.inv.lost) > 0)
+	g, err := newGone(s.store, d, s.opt.Deep && complete || len(s.inv.noSegments) > 0)
 	if err != nil || g.nothing() {
 		return err
 	}
@@ -201,5 +201,13 @@ func (w *lostWalk) note(path string, first, chunks int64) {
 	w.out.ranges = append(w.out.ranges, l)
 }
 
-// readable lists the points that can be read.
-func (r *Repository) readable(ctx context.Context) ([]Point, error) { return r.Points(ctx) }
+// readable lists the points that can be read: those that are kept, and those
+// that have expired and can be recalled.
+func (r *Repository) readable(ctx context.Context) ([]Point, error) {
+	kept, err := r.Points(ctx)
+	if err != nil {
+		return nil, err
+	}
+	retired, err := r.Retired(ctx)
+	return append(kept, retired...), err
+}

@@ -53,6 +53,10 @@ func (s *store) timesMade() int {
 	return s.indexMade
 }
 
+// errReindex is the cause when nothing is wrong with the index. If it can't be
+// made anew then, it is as good as damaged.
+var errReindex = fmt.Errorf("%w: a new one was asked for", index.ErrDamaged)
+
 // loseIndex notes that the index must be made anew before it is used again.
 func (s *store) loseIndex(cause error) {
 	s.indexMu.Lock()
@@ -69,7 +73,9 @@ func (s *store) remakeIndex(made int, cause error) error {
 	if s.indexMade != made {
 		return nil
 	}
-	s.log.Warn("index is damaged and made anew from the packs", "err", cause)
+	if cause != errReindex {
+		s.log.Warn("index is damaged and made anew from the packs", "err", cause)
+	}
 	s.indexLost = cause
 	if err := s.fill(); err != nil {
 		return fmt.Errorf("make the index anew: %w", errors.Join(err, cause))
@@ -90,45 +96,26 @@ func (r *Repository) fillIndex() error {
 	return r.addPacks(context.Background())
 }
 
-// fillIndex replaces the owner's index by all packs of the ledger and of runs
-// that are not in it, which may be going on. A pack stands in runs/ before it
-// is indexed, and in the ledger before it goes from there: runs/ first and the
-// ledger second misses none.
+// fillIndex replaces the owner's index by all packs of the ledger that were not
+// swept, and of runs that are not in it, which may be going on.
 func (o *Owner) fillIndex() error {
 	x := o.store.index
 	if err := x.Reset(); err != nil {
 		return err
 	}
-	runs, err := o.readRuns()
-	if err != nil {
-		return err
+	// A run's pack that is not there may never have been: the index knows nothing
+	// now.
+	inv, err := o.takeInventory(context.Background(), func(storedPack) (bool, error) { return false, nil })
+	if err == nil {
+		err = errors.Join(inv.noSegments...)
 	}
-	last, err := lastSegment(o.fsys)
 	if err != nil {
 		return err
 	}
 	o.lacking.Store(0)
-	add := func(p ledger.Pack, segment uint64) {
-		if err := indexPack(o.fsys, x, p); err != nil {
-			o.lackPack(p, segment, err)
-		}
-	}
-	packs := newPackList()
-	err = readLedger(o.fsys, 1, last, func(s *ledger.Segment) error {
-		packs.add(s)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range packs.left() {
-		add(p.Pack, p.segment)
-	}
-	for _, r := range runs {
-		for _, p := range r.packs {
-			if _, err := o.fsys.Stat(p.Name.Path(p.Kind)); err == nil {
-				add(p, last+1)
-			}
+	for _, p := range inv.packs {
+		if err := indexPack(o.fsys, x, p.Pack); err != nil {
+			o.lackPack(p.Pack, p.segment, err)
 		}
 	}
 	return nil

@@ -354,6 +354,10 @@ func (o *Owner) settlePoints(ctx context.Context) error {
 		p, err := o.settlePoint(&ps)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && ps.Segment == head:
+			if _, serr := o.fsys.Stat(runPath(RunID(ps.Run))); errors.Is(serr, fs.ErrNotExist) {
+				// The record of a run goes after the manifest has come.
+				o.log.Error("newest restore point has lost its manifest; it is void from the next segment on, unless repaired", "point", id)
+			}
 			o.voids = append(o.voids, &ledger.Void{Point: string(id), Segment: ps.Segment})
 			continue
 		case errors.Is(err, fs.ErrNotExist):

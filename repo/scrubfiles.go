@@ -26,6 +26,7 @@ type DamagedFile struct {
 // What heals files.
 const (
 	byTwin    = "its twin"
+	byOther   = "the other repository"
 	byReindex = "reindex"
 	byScrub   = "the next scrub"
 	byOwner   = "the next one who writes"
@@ -41,6 +42,7 @@ type fileFault struct {
 type fileCheck struct {
 	*Repository
 	inv    *inventory
+	from   *Repository   // may have what is lost here; nil: none
 	state  *ledger.State // up to the first segment that can't be read
 	keys   map[string]keyState
 	named  map[string]bool // signers' fingerprints
@@ -55,7 +57,7 @@ type keyState struct {
 
 // scrubFiles is checkFiles as a report has it.
 func (r *Repository) scrubFiles(ctx context.Context, inv *inventory) ([]DamagedFile, error) {
-	faults, err := r.checkFiles(ctx, inv)
+	faults, err := r.checkFiles(ctx, inv, nil)
 	list := make([]DamagedFile, len(faults))
 	for i := range faults {
 		list[i] = faults[i].DamagedFile
@@ -63,9 +65,10 @@ func (r *Repository) scrubFiles(ctx context.Context, inv *inventory) ([]DamagedF
 	return list, err
 }
 
-// checkFiles reads every file but packs, both copies of what has a twin.
-func (r *Repository) checkFiles(ctx context.Context, inv *inventory) ([]fileFault, error) {
-	c := &fileCheck{Repository: r, inv: inv, keys: make(map[string]keyState), named: make(map[string]bool)}
+// checkFiles reads every file but packs, both copies of what has a twin. What is
+// lost in both may be had from another repository, nil for none.
+func (r *Repository) checkFiles(ctx context.Context, inv *inventory, from *Repository) ([]fileFault, error) {
+	c := &fileCheck{Repository: r, inv: inv, from: from, keys: make(map[string]keyState), named: make(map[string]bool)}
 	c.dirs()
 	for _, step := range []func(context.Context) error{c.segments, c.settingsFiles, c.keyFiles, c.manifests, c.runRecords, c.index, c.savedState} {
 		if err := errors.Join(step(ctx), ctx.Err()); err != nil {
@@ -96,6 +99,9 @@ func (c *fileCheck) pair(ctx context.Context, name string, newest bool, check fu
 	for i := 0; ; i++ {
 		faults, good := readPair(c.fsys, name, check)
 		if len(faults) == 0 || !newest || i == tries || ctx.Err() != nil {
+			if good == nil && c.from != nil {
+				good = takeFrom(c.from, name, check, faults)
+			}
 			c.faults = append(c.faults, faults...)
 			return good
 		}
@@ -134,6 +140,18 @@ func readPair(fsys vfs.FS, name string, check func([]byte) error) (faults []file
 		faults = append(faults, f)
 	}
 	return faults, good
+}
+
+// takeFrom looks for the file in another repository, which has it if it is a copy
+// of this one, and for its faults to be healed with.
+func takeFrom(from *Repository, name string, check func([]byte) error, faults []fileFault) []byte {
+	_, good := readPair(from.fsys, name, check)
+	for i := range faults {
+		if good != nil {
+			faults[i].HealedBy, faults[i].good = byOther, good
+		}
+	}
+	return good
 }
 
 // segments reads the ledger, and holds it to its chain and signatures.
@@ -306,8 +324,8 @@ func (c *fileCheck) manifests(ctx context.Context) error {
 		}
 		name := pointPath(PointID(id))
 		there := hasManifest(c.fsys, PointID(id))
-		if ps.Void || !there && (ps.Expired != 0 || ps.Segment == last) {
-			continue // the newest one may be on its way, or is closed as void
+		if ps.Void || !there && (ps.Expired != 0 || ps.Segment == last && c.onItsWay(ps.Run)) {
+			continue
 		}
 		c.pair(ctx, name, ps.Segment == last, func(p []byte) error {
 			if sum256(p) != ps.Manifest {
@@ -317,6 +335,13 @@ func (c *fileCheck) manifests(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// onItsWay reports whether a point that has no manifest was never finished: the
+// record of its run goes after that.
+func (c *fileCheck) onItsWay(run string) bool {
+	_, err := c.fsys.Stat(runPath(RunID(run)))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // pointStates is what the ledger says of every point now, as far as it can be
