@@ -40,8 +40,13 @@
 //	            another     machine                 stats, diff
 //	run         yes         no: BusyError yes       yes
 //	pin, unpin  yes         yes           yes       yes
+//	keys        yes         yes           yes       yes
 //	Own         no: *BusyError, or wait   yes       yes
 //	Create      no: the directory is empty
+//
+// Keys are AddKey, RotateKey and RemoveKey; one change after the other, and none
+// while a segment is written. VerifyLedger and ListKeys take no lock and run beside
+// everything. Adopt and ImportKeys keep others out as Own does.
 //
 // A copy from another repository is one run for each point: of that machine, one
 // after the other (copy.go). The source it only reads, with a lease, whoever owns

@@ -238,6 +238,35 @@ func TestKeyDamage(t *testing.T) {
 	}
 }
 
+// TestKeyLocked: a locked file stays, and nobody says that it went.
+func TestKeyLocked(t *testing.T) {
+	ctx := t.Context()
+	w := base(t, true)
+	err := w.with(ctx, func(o *repo.Owner) error {
+		if _, err := o.AddKey(ctx, repo.KeyOptions{Passphrase: []byte(newPassphrase), WorkFactor: 4}); err != nil {
+			return err
+		}
+		if err := w.mem.SetLocked("keys/key-1.twin", true); err != nil {
+			return err
+		}
+		is(t, "remove", o.RemoveKey(ctx, "key-1"), repo.ErrKeyLocked)
+		_, _, err := o.RotateKey(ctx, "key-1", repo.KeyOptions{Passphrase: []byte("third"), WorkFactor: 4})
+		is(t, "rotate", err, repo.ErrKeyLocked)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantKeys(t, w.disk, "key-1", "key-2")
+	l, err := repo.ListKeys(ctx, w.disk)
+	if err != nil || !l.Keys[0].Locked || l.Keys[1].Locked {
+		t.Errorf("%+v, %v", l.Keys, err)
+	}
+	if err := sound(ctx, w.disk); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestKeyStops cuts the power before every operation of each change of keys. At
 // any of them the repository opens with what it should, and the next owner
 // leaves no doubt about which keys it has.
