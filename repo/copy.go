@@ -37,6 +37,7 @@ type CopyProgress struct {
 type CopyReport struct {
 	Copied   []Point       // as they are here, in the order in which they were made
 	Present  int           // were here already
+	Recalled []Point       // had expired here and were there still; nothing was copied
 	Gone     []PointID     // expired in the source meanwhile
 	Damaged  []PointDamage // not copied: the source has lost something of them
 	Records  int64         // records of chunks stored as the source has them
@@ -57,7 +58,7 @@ type PointDamage struct {
 // Copy brings restore points from another repository, which is only read, and may
 // be written by its owner meanwhile. A copy has the id, machine, time, names and
 // content of its point; its number too, unless another point here had that. A
-// point that is here is passed over.
+// point that is here is passed over; one that is retired here is recalled.
 //
 // Points are copied machine by machine, oldest first, and each is committed by
 // itself. Where both repositories name chunks alike, that is if both are plain
@@ -194,11 +195,30 @@ func (c *copier) progress(n int64) {
 	}
 }
 
-// errGone says that a point expired in the source after it was listed.
-var errGone = errors.New("point is gone from the source")
+// errGone says that a point expired in the source after it was listed, and
+// errRetired that its copy here expired and is there still.
+var (
+	errGone    = errors.New("point is gone from the source")
+	errRetired = errors.New("point is retired here")
+)
 
-// copyPoint makes one point.
-func (c *copier) copyPoint(ctx context.Context, p Point) (err error) {
+// copyPoint makes one point, or recalls it.
+func (c *copier) copyPoint(ctx context.Context, p Point) error {
+	err := c.makePoint(ctx, p)
+	if !errors.Is(err, errRetired) {
+		return err
+	}
+	_, err = c.dst.Recall(ctx, p.ID)
+	if errors.Is(err, ErrNotFound) {
+		return c.makePoint(ctx, p) // its lock has ended meanwhile
+	}
+	if err == nil {
+		c.report.Recalled = append(c.report.Recalled, p)
+	}
+	return err
+}
+
+func (c *copier) makePoint(ctx context.Context, p Point) (err error) {
 	reader, err := c.src.OpenPoint(p.ID)
 	if errors.Is(err, ErrNotFound) {
 		return errGone
@@ -270,7 +290,7 @@ func (c *copier) admit(p Point) error {
 	case known && ps.Live():
 		return fmt.Errorf("%w: it should be here, but its manifest can't be read; once it has expired here, it can be copied again", ErrExists)
 	case hasManifest(o.fsys, p.ID):
-		return fmt.Errorf("%w: it is retired here, and can be recalled", ErrExists)
+		return errRetired
 	}
 	return nil
 }

@@ -63,6 +63,10 @@ var (
 	// ErrNoSpace says that there is less room than an operation is going to take.
 	ErrNoSpace = errors.New("not enough room")
 
+	// ErrEmptied says that a repository lacks so much that was copied from it that
+	// nothing is let expire because of it.
+	ErrEmptied = errors.New("source looks emptied or rolled back")
+
 	// ErrClosure says that a commit would name something that isn't stored.
 	ErrClosure = errors.New("point refers to a chunk that is not stored")
 

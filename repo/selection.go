@@ -16,11 +16,20 @@ type Selection struct {
 // Of returns the points that are meant, in the order given. A machine that has
 // none among them is ErrNotFound.
 func (s *Selection) Of(points []Point) ([]Point, error) {
+	return s.of(points), s.check(points)
+}
+
+// check returns ErrNotFound if a machine has none of the points.
+func (s *Selection) check(points []Point) error {
 	for _, m := range s.Machines {
 		if !slices.ContainsFunc(points, func(p Point) bool { return p.Machine == m || p.MachineID == m }) {
-			return nil, fmt.Errorf("machine %q: %w", m, ErrNotFound)
+			return fmt.Errorf("machine %q: %w", m, ErrNotFound)
 		}
 	}
+	return nil
+}
+
+func (s *Selection) of(points []Point) []Point {
 	numbers := make(map[string][]uint64) // machine id → of its points, descending
 	for _, p := range points {
 		numbers[p.MachineID] = append(numbers[p.MachineID], p.Sequence)
@@ -40,7 +49,7 @@ func (s *Selection) Of(points []Point) ([]Point, error) {
 			out = append(out, p)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // machine reports whether the point's machine is meant.
