@@ -104,7 +104,7 @@ also while it is being written.`,
 	}
 	group(cmd)
 	cmd.AddCommand(
-		newRepoInit(a), newRepoBackup(a), newRepoPoints(a), newRepoRestore(a), newRepoDiff(a), newRepoStats(a), newRepoCopy(a),
+		newRepoInit(a), newRepoBackup(a), newRepoPoints(a), newRepoRestore(a), newRepoDiff(a), newRepoStats(a), newRepoCopy(a), newRepoSync(a),
 		newRepoDump(a), newRepoKey(a), newRepoLedger(a),
 	)
 	return cmd

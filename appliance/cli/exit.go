@@ -81,6 +81,7 @@ var outcomes = []outcome{
 	{wraps(repo.ErrExists), exitFailed, "a repository goes into a new or an empty directory"},
 	{wraps(repo.ErrReadOnly), exitFailed, "points, restore, diff, stats and dump work there"},
 	{wraps(repo.ErrMachine), exitFailed, "--adopt continues the machine's points under its new identity"},
+	{wraps(repo.ErrEmptied), exitFailed, "look what became of it; --force lets copies expire all the same"},
 	{wraps(repo.ErrNoSigner), exitFailed, `set HOLDFAST_STATE to the directory that has it; if it is lost, "holdfast repo key adopt DIR" goes on with a new one`},
 	{wraps(repo.ErrNotSealed), exitFailed, "a repository is sealed when it is made, by repo init --encrypt or --recipient"},
 	{wraps(repo.ErrLastKey), exitFailed, "add another one first, or rotate this one"},

@@ -52,6 +52,7 @@ func TestExitCode(t *testing.T) {
 		"ErrShortSource":   {repo.ErrShortSource, 1},
 		"ErrClosure":       {repo.ErrClosure, 1},
 		"ErrClosed":        {repo.ErrClosed, 1},
+		"ErrEmptied":       {repo.ErrEmptied, 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -211,6 +211,7 @@ func (b *copyBar) end(complete bool) { b.meter.end(complete) }
 type copyListing struct {
 	Schema      string         `json:"schema"`
 	Copied      []pointListing `json:"copied"`
+	Recalled    []pointListing `json:"recalled"`
 	Present     int            `json:"present"`
 	Damaged     []damageEntry  `json:"damaged"`
 	Records     int64          `json:"records"`
@@ -250,6 +251,9 @@ func (a *app) printCopy(r repo.CopyReport, done bool) error {
 			a.say("Point %s of %s: %s, %s", p.ID, p.Machine, kindOf(p), formatSize(p.SizeBytes()))
 		}
 	}
+	for _, p := range r.Recalled {
+		a.say("Point %s of %s: had expired and was there still, recalled", p.ID, p.Machine)
+	}
 	a.say("%d copied, %d there already", len(r.Copied), r.Present)
 	if len(r.Copied) > 0 {
 		a.say("  read      %s of the source", formatSize(r.Read))
@@ -261,11 +265,8 @@ func (a *app) printCopy(r repo.CopyReport, done bool) error {
 
 func listCopy(r repo.CopyReport) copyListing {
 	l := copyListing{
-		Copied: []pointListing{}, Present: r.Present, Damaged: []damageEntry{}, Records: r.Records, Encoded: r.Encoded,
+		Copied: listPoints(r.Copied), Recalled: listPoints(r.Recalled), Present: r.Present, Damaged: []damageEntry{}, Records: r.Records, Encoded: r.Encoded,
 		ReadBytes: r.Read, StoredBytes: r.Stored, PackBytes: r.Packs, Seconds: r.Duration.Seconds(), Warnings: nonNil(r.Warnings),
-	}
-	for _, p := range r.Copied {
-		l.Copied = append(l.Copied, listPoint(p))
 	}
 	for _, d := range r.Damaged {
 		l.Damaged = append(l.Damaged, damageEntry{string(d.Point.ID), d.Err.Error()})

@@ -53,6 +53,7 @@ type pointListing struct {
 	Job         string        `json:"job"`
 	Actor       string        `json:"actor"`
 	Consistency string        `json:"consistency"`
+	CopiedFrom  string        `json:"copiedFrom,omitempty"` // id of the repository that made it
 	SizeBytes   int64         `json:"sizeBytes"`
 	Disks       []diskListing `json:"disks"`
 	Counters    repo.Counters `json:"counters"`
@@ -70,7 +71,7 @@ func listPoint(p repo.Point) pointListing {
 	l := pointListing{
 		ID: string(p.ID), Machine: p.Machine, MachineID: p.MachineID, Sequence: p.Sequence, Time: p.Time.UTC(),
 		ClockBack: p.ClockBack, Kind: kindOf(p), Parent: string(p.Parent), Job: p.Job, Actor: p.Actor,
-		Consistency: p.Consistency, SizeBytes: p.SizeBytes(), Disks: []diskListing{}, Counters: p.Counters,
+		Consistency: p.Consistency, CopiedFrom: p.CopiedFrom, SizeBytes: p.SizeBytes(), Disks: []diskListing{}, Counters: p.Counters,
 	}
 	for _, d := range p.Disks {
 		l.Disks = append(l.Disks, diskListing{d.Name, d.SizeBytes, d.Format, d.Source, d.ChangeID})
