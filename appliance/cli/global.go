@@ -28,7 +28,7 @@ func (a *app) globalFlags(root *cobra.Command) {
 	f.StringVar(&a.passphraseFile, "passphrase-file", "", "`FILE` whose first line is the passphrase (or $"+envPassphraseFile+")")
 	f.StringArrayVar(&a.identityFiles, "identity-file", nil, "`FILE` with age identities, may be repeated (or $"+envIdentityFile+")")
 	f.StringVar(&a.logLevel, "log-level", "warn", "least `LEVEL` logged: debug, info, warn or error")
-	f.StringVar(&a.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	f.StringVar(&a.logFormat, "log-format", "", "`FORMAT` of the log on standard error: text or json; text unless --json")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		_, err := a.logger()
 		return err
@@ -42,8 +42,12 @@ func (a *app) logger() (*slog.Logger, error) {
 		return nil, usagef("--log-level %s: want debug, info, warn or error", a.logLevel)
 	}
 	opt := &slog.HandlerOptions{Level: level}
-	switch a.logFormat {
-	case "text":
+	format := a.logFormat
+	if format == "" && a.json {
+		format = "json" // whoever reads objects reads them on both streams
+	}
+	switch format {
+	case "", "text":
 		return slog.New(slog.NewTextHandler(a.err, opt)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(a.err, opt)), nil

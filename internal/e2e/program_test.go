@@ -150,6 +150,9 @@ func checkFailure(t *testing.T, o outcome, code int, words []string) {
 		t.Errorf("exit code %d, want %d: %s", o.code, code, o)
 	}
 	lines := strings.Split(strings.TrimSpace(o.err), "\n")
+	for len(lines) > 1 && strings.HasPrefix(lines[0], "time=") { // of the log
+		lines = lines[1:]
+	}
 	if len(lines) == 2 && strings.HasPrefix(lines[1], "hint: ") {
 		lines = lines[:1]
 	}
