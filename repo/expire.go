@@ -24,11 +24,13 @@ import (
 // An Expiry is a point that is to go, and why.
 type Expiry struct {
 	Point  PointID
-	Reason string
+	Reason string // for people; a sealed repository does not keep what a person wrote
+
+	byRule bool // the reason is a rule's, and names nothing of the customer's
 }
 
-// Expired says what became of points.
-type Expired struct {
+// ExpireResult says what became of points.
+type ExpireResult struct {
 	Expired []PointID   // that were kept until now
 	Retired []PointID   // of these, whose manifest stays since its file is locked
 	Head    ledger.Head // of the ledger, which now says so
@@ -39,27 +41,27 @@ const maxExpiries = 1000
 
 // Expire lets a point expire; reason is for the ledger. A pinned point gives
 // ErrPinned. One that has expired already is left as it is.
-func (o *Owner) Expire(ctx context.Context, id PointID, reason string) (Expired, error) {
-	return o.ExpireAll(ctx, []Expiry{{id, reason}})
+func (o *Owner) Expire(ctx context.Context, id PointID, reason string) (ExpireResult, error) {
+	return o.ExpireAll(ctx, []Expiry{{Point: id, Reason: reason}})
 }
 
 // ExpireAll lets points expire, up to a thousand at a time: of those it is all
 // or none. If one of them is pinned or is no point, none expires. It works
 // though the volume is full.
-func (o *Owner) ExpireAll(ctx context.Context, list []Expiry) (Expired, error) {
+func (o *Owner) ExpireAll(ctx context.Context, list []Expiry) (ExpireResult, error) {
 	pins, err := o.pins()
 	if err != nil {
-		return Expired{}, fmt.Errorf("expire: %w", err)
+		return ExpireResult{}, fmt.Errorf("expire: %w", err)
 	}
 	for _, e := range list {
 		if err := pins.refuse(e.Point); err != nil {
-			return Expired{}, fmt.Errorf("expire: %w", err)
+			return ExpireResult{}, fmt.Errorf("expire: %w", err)
 		}
 		if _, err := o.expirable(e); err != nil {
-			return Expired{}, fmt.Errorf("expire: %w", err)
+			return ExpireResult{}, fmt.Errorf("expire: %w", err)
 		}
 	}
-	var res Expired
+	var res ExpireResult
 	for batch := range slices.Chunk(list, maxExpiries) {
 		if err := o.expireBatch(ctx, batch, &res); err != nil {
 			return res, fmt.Errorf("expire: %w", readOnly(err))
@@ -77,7 +79,7 @@ func (o *Owner) head() ledger.Head {
 }
 
 // expireBatch is ExpireAll for what fits one segment.
-func (o *Owner) expireBatch(ctx context.Context, list []Expiry, res *Expired) error {
+func (o *Owner) expireBatch(ctx context.Context, list []Expiry, res *ExpireResult) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -137,6 +139,9 @@ func (o *Owner) expirable(e Expiry) (ledger.Record, error) {
 		return nil, nil
 	}
 	rec := &ledger.Expire{Point: ps.ID, Reason: e.Reason}
+	if o.settings.Sealed && !e.byRule {
+		rec.Reason = ""
+	}
 	p, err := o.described(&ps)
 	if err != nil {
 		// It must be possible to be rid of a point that can't be read.

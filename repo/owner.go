@@ -12,6 +12,7 @@ import (
 
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
+	"holdfast/repo/pack"
 	"holdfast/repo/seal"
 	"holdfast/repo/vfs"
 )
@@ -44,8 +45,6 @@ type Owner struct {
 	commit     sync.Mutex
 	ledgerLost error  // guarded by commit: why this owner can write no more segments
 	checkpoint uint64 // guarded by commit: the segment of the last one, 0 if there is none
-
-	swept []ledger.PackRef // named by sweep records that were read when this owner opened
 
 	mu         sync.Mutex         // guards all below
 	state      *ledger.State      // the view's; it changes under view.mu too, so either will do to read it
@@ -125,9 +124,6 @@ func (o *Owner) tidy(ctx context.Context) error {
 	o.store.index, o.store.fill = x, o.fillIndex
 	o.store.loadDamage()
 	if err := o.foldLedger(ctx, last, runs); err != nil {
-		return err
-	}
-	if err := o.finishRemovals(o.swept); err != nil {
 		return err
 	}
 	if err := o.settlePoints(ctx); err != nil {
@@ -283,9 +279,6 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 	for _, p := range packs.left() {
 		add(p.Pack, p.segment)
 	}
-	for _, p := range packs.swept {
-		o.swept = append(o.swept, p)
-	}
 	for _, r := range runs {
 		for _, p := range r.packs {
 			if _, ok := loose[packKey{p.Kind, p.Name}]; !ok {
@@ -306,8 +299,28 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			return err
 		}
 	}
+	if err := o.finishSweeps(packs); err != nil {
+		return err
+	}
 	o.epoch = max(o.epoch, o.state.Epoch()) + 1
 	return o.pickSigner()
+}
+
+// finishSweeps takes packs that the list's segments call removed out of the index
+// and away, in case that was interrupted.
+func (o *Owner) finishSweeps(packs *packList) error {
+	if len(packs.swept) == 0 {
+		return nil
+	}
+	var refs []ledger.PackRef
+	var names []pack.Name
+	for _, p := range packs.swept {
+		refs, names = append(refs, p), append(names, p.Name)
+	}
+	if err := o.store.withIndex(func(x *index.Index) error { return x.Remove(names...) }); err != nil {
+		return fmt.Errorf("take removed packs out of the index: %w", err)
+	}
+	return o.finishRemovals(refs)
 }
 
 // notLoose takes away from loose the packs that segments before first record:
