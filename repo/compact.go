@@ -220,7 +220,7 @@ func (r *Repository) eachPackFile(fn func(k packKey, size int64) error) error {
 // copied, and returns the packs that are left.
 func (o *Owner) moveOut(ctx context.Context, packs []packKey, opt CompactOptions, res *CompactResult) (rest []packKey, err error) {
 	s := &sweeper{owner: o}
-	if s.refs, err = o.ownRefs(); err != nil {
+	if s.weigher, err = o.ownWeigher(); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.refs.table.Close()) }()
@@ -253,7 +253,7 @@ func (o *Owner) moveOut(ctx context.Context, packs []packKey, opt CompactOptions
 // stands for. It asks the counts as they were at the last sweep; what came to
 // be needed since is pinned by its run, and stays with the pack.
 func (s *sweeper) moveLiving(ctx context.Context, m *mover, k packKey, res *CompactResult) error {
-	entries, size, err := s.owner.packRecords(k)
+	entries, size, err := s.repo.packRecords(k)
 	if err != nil {
 		return notThere(err)
 	}

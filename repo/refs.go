@@ -28,12 +28,19 @@ import (
 // Not safe for concurrent use; the owner's is guarded by Owner.upkeep.
 type refs struct {
 	table  *refcount.Table
+	tally  tally // what points are counted in: the table, or what would become of it
 	loader blockmap.Loader
 	geo    chunk.Geometry
 
 	head   ledger.Head
 	points map[string][]countedPoint // machine id → in order
 	dead   map[pack.Name]deadPack    // packs with bytes that nothing needs
+}
+
+// A tally holds numbers of references, as a *refcount.Table does.
+type tally interface {
+	Count(id chunk.ID) (int64, error)
+	Add(id chunk.ID, change int32) error
 }
 
 // countedPoint is a point whose references are counted.
@@ -93,7 +100,7 @@ func readRefs(fsys vfs.FS, s *store) (*refs, error) {
 
 func newRefs(t *refcount.Table, s *store) *refs {
 	return &refs{
-		table: t, loader: s, geo: s.settings.Geometry,
+		table: t, tally: t, loader: s, geo: s.settings.Geometry,
 		points: make(map[string][]countedPoint), dead: make(map[pack.Name]deadPack),
 	}
 }
@@ -241,8 +248,17 @@ func (c *refs) add(ctx context.Context, from, to blockmap.Tree, n int32) error {
 		if id.IsNull() {
 			return nil
 		}
-		return c.table.Add(id, n)
+		return c.tally.Add(id, n)
 	})
+}
+
+// rootsOf is what an expiry says of a point's disks.
+func rootsOf(p *Point) []ledger.Root {
+	roots := make([]ledger.Root, len(p.Disks))
+	for i, d := range p.Disks {
+		roots[i] = ledger.Root{Root: d.Root, Levels: d.levels, SizeBytes: d.SizeBytes}
+	}
+	return roots
 }
 
 const refsVersion = 1

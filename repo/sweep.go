@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,8 @@ import (
 	"maps"
 	"slices"
 
-	"holdfast/repo/chunk"
-	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
-	"holdfast/repo/refcount"
 	"holdfast/repo/vfs"
 )
 
@@ -66,7 +62,7 @@ func (o *Owner) Sweep(ctx context.Context, opt SweepOptions) (SweepResult, error
 // nil, look at the counts.
 func (o *Owner) sweepThen(ctx context.Context, opt SweepOptions, then func(*sweeper) error) (res SweepResult, err error) {
 	err = o.withReserve(func() error {
-		s := &sweeper{owner: o, opt: opt, then: then, dirty: make(map[packKey]bool), weighed: make(map[packKey]bool)}
+		s := &sweeper{owner: o, opt: opt, then: then}
 		err := s.run(ctx)
 		s.res.Packs += res.Packs // of a first try without room
 		s.res.Bytes += res.Bytes
@@ -81,23 +77,16 @@ type sweeper struct {
 	owner *Owner
 	opt   SweepOptions
 	then  func(*sweeper) error
-	refs  *refs
 	res   SweepResult
-
-	dirty   map[packKey]bool // packs to be looked at
-	weighed map[packKey]bool // packs that were
-	looked  int
-
-	// unknownBase is set while some record's base isn't known, for its header is
-	// lost: any record could be it.
-	unknownBase bool
+	weigher
 }
 
 func (s *sweeper) run(ctx context.Context) (err error) {
 	defer s.owner.guard.sweep()()
-	if s.refs, err = s.owner.ownRefs(); err != nil {
+	if s.weigher, err = s.owner.ownWeigher(); err != nil {
 		return err
 	}
+	s.progress = s.opt.Progress
 	defer func() { err = errors.Join(err, s.refs.table.Close()) }()
 	head, err := s.count(ctx)
 	if err != nil && ctx.Err() == nil && s.refs.head.Number != 0 {
@@ -110,9 +99,6 @@ func (s *sweeper) run(ctx context.Context) (err error) {
 		}
 	}
 	if err != nil {
-		return err
-	}
-	if s.unknownBase, err = s.owner.hasUnknownBase(); err != nil {
 		return err
 	}
 	if s.unknownBase {
@@ -157,53 +143,7 @@ func (s *sweeper) count(ctx context.Context) (ledger.Head, error) {
 	o.commit.Lock()
 	all, head := o.pointStates()
 	o.commit.Unlock()
-	if err := s.follows(head); err != nil {
-		return head, err
-	}
-	fresh := s.refs.head.Number == 0
-	want, err := s.wanted(all, gone)
-	if err != nil {
-		return head, err
-	}
-	if err := s.refs.bring(ctx, want); err != nil {
-		return head, err
-	}
-	if err := s.markNew(ctx, s.refs.head.Number+1, head.Number, !fresh); err != nil {
-		return head, err
-	}
-	if fresh {
-		return head, nil // every pack is marked
-	}
-	return head, s.refs.table.Touched(func(prefix [refcount.PrefixBytes]byte, _ int64) error {
-		return s.mark(prefixID(prefix))
-	})
-}
-
-// prefixID is an id that the index takes for every one with that prefix.
-func prefixID(prefix [refcount.PrefixBytes]byte) (id chunk.ID) {
-	copy(id[:], prefix[:])
-	return id
-}
-
-// follows drops counts that are not those of an earlier head of this ledger.
-func (s *sweeper) follows(head ledger.Head) error {
-	h := s.refs.head
-	if h.Number == 0 || h == head {
-		return nil
-	}
-	var why error
-	if h.Number > head.Number {
-		why = fmt.Errorf("they are of segment %d, the ledger ends at %d", h.Number, head.Number)
-	} else if seg, err := readSegment(s.owner.fsys, h.Number); err != nil {
-		why = err
-	} else if seg.Sum != h.Sum {
-		why = fmt.Errorf("they are of another segment %d", h.Number)
-	}
-	if why == nil {
-		return nil
-	}
-	s.owner.log.Warn("reference counts are made anew", "err", why)
-	return s.refs.reset()
+	return head, s.bring(ctx, head, all, gone)
 }
 
 // release finds the expired points that nobody keeps any more.
@@ -304,39 +244,6 @@ func (o *Owner) pointStates() ([]ledger.PointState, ledger.Head) {
 	return list, o.state.Head()
 }
 
-// wanted is what is to be counted: live points, and expired ones still held.
-func (s *sweeper) wanted(all []ledger.PointState, gone map[PointID]bool) (map[string][]countedPoint, error) {
-	want := make(map[string][]countedPoint)
-	for i := range all {
-		ps := &all[i]
-		id := PointID(ps.ID)
-		if gone[id] {
-			continue
-		}
-		p := countedPoint{id: id, sequence: ps.Sequence, roots: ps.Roots}
-		if known, ok := s.refs.counted(ps.Machine, id); ok {
-			p.roots = known.roots
-		} else if ps.Expired == 0 {
-			point, err := s.owner.described(ps)
-			if err != nil {
-				return nil, &CorruptError{Point: id, Err: fmt.Errorf("what it needs isn't known: %w", err)}
-			}
-			p.roots = rootsOf(&point)
-		}
-		want[ps.Machine] = append(want[ps.Machine], p)
-	}
-	return want, nil
-}
-
-// rootsOf is what an expiry says of a point's disks.
-func rootsOf(p *Point) []ledger.Root {
-	roots := make([]ledger.Root, len(p.Disks))
-	for i, d := range p.Disks {
-		roots[i] = ledger.Root{Root: d.Root, Levels: d.levels, SizeBytes: d.SizeBytes}
-	}
-	return roots
-}
-
 // counted returns a point that is counted.
 func (c *refs) counted(machine string, id PointID) (countedPoint, bool) {
 	for _, p := range c.points[machine] {
@@ -350,81 +257,6 @@ func (c *refs) counted(machine string, id PointID) (countedPoint, bool) {
 func (c *refs) counts(machine string, id PointID) bool {
 	_, ok := c.counted(machine, id)
 	return ok
-}
-
-// markNew marks the packs of segments, and with them the other copies of what
-// they hold.
-func (s *sweeper) markNew(ctx context.Context, first, last uint64, copies bool) error {
-	o := s.owner
-	swept := make(map[pack.Name]bool)
-	var added []packKey
-	err := readLedger(o.fsys, first, last, func(seg *ledger.Segment) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		for _, p := range seg.Packs {
-			added = append(added, packKey{p.Kind, p.Name})
-		}
-		for _, r := range seg.Records {
-			if r, ok := r.(*ledger.Sweep); ok {
-				for _, p := range r.Packs {
-					swept[p.Name] = true
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read ledger: %w", err)
-	}
-	for _, k := range added {
-		if swept[k.name] {
-			continue
-		}
-		s.dirty[k] = true
-		if !copies {
-			continue
-		}
-		entries, _, err := o.packRecords(k)
-		if err != nil {
-			o.log.Error("pack can't be read", "pack", k.name.Path(k.kind), "err", err)
-			continue
-		}
-		for i := range entries {
-			if err := s.mark(entries[i].ID); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// packRecords lists a pack's records and its length.
-func (o *Owner) packRecords(k packKey) (_ []pack.Entry, size int64, err error) {
-	f, err := o.fsys.Open(k.name.Path(k.kind))
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if size, err = f.Size(); err != nil {
-		return nil, 0, err
-	}
-	entries, err := packEntries(f)
-	return entries, size, err
-}
-
-// mark marks every pack that has a record of this id.
-func (s *sweeper) mark(id chunk.ID) error {
-	locs, err := s.owner.store.lookup(id)
-	if err != nil {
-		return err
-	}
-	for _, loc := range locs {
-		if k := (packKey{packKind(loc.Kind), loc.Pack}); !s.weighed[k] {
-			s.dirty[k] = true
-		}
-	}
-	return nil
 }
 
 // remove removes the packs that nothing needs.
@@ -456,196 +288,6 @@ func (s *sweeper) remove(ctx context.Context) error {
 		return nil
 	}
 	return s.refs.commit(s.refs.head)
-}
-
-// look works out what of each marked pack is needed.
-func (s *sweeper) look(ctx context.Context) error {
-	for len(s.dirty) > 0 {
-		for _, k := range slices.SortedFunc(maps.Keys(s.dirty), comparePacks) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			delete(s.dirty, k)
-			s.weighed[k] = true
-			s.looked++
-			if s.opt.Progress != nil {
-				s.opt.Progress(SweepProgress{Packs: s.looked, Of: s.looked + len(s.dirty)})
-			}
-			if err := s.weigh(k); err != nil {
-				return fmt.Errorf("pack %s: %w", k.name, err)
-			}
-		}
-	}
-	return nil
-}
-
-func comparePacks(a, b packKey) int { return comparePackNames(a.name, b.name) }
-
-func comparePackNames(a, b pack.Name) int { return bytes.Compare(a[:], b[:]) }
-
-// weigh works out how many of a pack's bytes are needed. A pack that can't be
-// read is left alone: scrub finds it.
-func (s *sweeper) weigh(k packKey) error {
-	entries, size, err := s.owner.packRecords(k)
-	if errors.Is(err, fs.ErrNotExist) {
-		delete(s.refs.dead, k.name)
-		return nil
-	}
-	if err != nil {
-		s.owner.log.Error("pack can't be read", "pack", k.name.Path(k.kind), "err", err)
-		delete(s.refs.dead, k.name)
-		return nil
-	}
-	d := deadPack{kind: k.kind, fileBytes: size}
-	for i := range entries {
-		e := &entries[i]
-		alive, err := s.alive(k.name, e)
-		if err != nil {
-			return err
-		}
-		// Whether its base is needed may have changed with it.
-		if !e.Base.IsNull() {
-			if err := s.mark(e.Base); err != nil {
-				return err
-			}
-		}
-		d.recordBytes += int64(e.Len)
-		if !alive {
-			d.deadBytes += int64(e.Len)
-		}
-	}
-	if d.deadBytes == 0 && len(entries) > 0 {
-		delete(s.refs.dead, k.name)
-	} else {
-		s.refs.dead[k.name] = d
-	}
-	return nil
-}
-
-// alive reports whether a record is needed: by a point or by a record that has
-// it as its base, and if no other copy of it serves.
-func (s *sweeper) alive(in pack.Name, e *pack.Entry) (bool, error) {
-	n, err := s.refs.table.Count(e.ID)
-	if err != nil {
-		return false, err
-	}
-	leaned, err := s.leanedOn(e.ID)
-	if err != nil || n == 0 && !leaned {
-		return false, err
-	}
-	locs, err := s.owner.store.lookup(e.ID)
-	if err != nil {
-		return false, err
-	}
-	best, whole, err := s.serving(e.ID, locs, leaned)
-	if err != nil {
-		return false, err
-	}
-	this := func(loc *index.Location) bool { return loc != nil && loc.Pack == in && loc.Off == e.Off }
-	if best == nil { // the index has lost it
-		return true, nil
-	}
-	return this(best) || this(whole), nil
-}
-
-// leanedOn reports whether some record that is needed has this one as its base,
-// or may have.
-func (s *sweeper) leanedOn(id chunk.ID) (bool, error) {
-	if s.unknownBase {
-		return true, nil
-	}
-	var on []index.Location
-	err := s.owner.store.withIndex(func(x *index.Index) (err error) {
-		on, err = x.Dependents(id)
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	for i := range on {
-		if needed, err := s.leans(&on[i]); err != nil || needed {
-			return needed, err
-		}
-	}
-	return false, nil
-}
-
-// leans reports whether the record at a place, which has a base, is needed
-// there. One that can't be read is taken to be.
-func (s *sweeper) leans(at *index.Location) (bool, error) {
-	if s.owner.guard.isCondemned(at.Pack) {
-		return false, nil
-	}
-	h, err := s.owner.store.headerAt(at)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return true, nil
-	}
-	n, err := s.refs.table.Count(h.ID)
-	if err != nil || n == 0 {
-		return false, err
-	}
-	locs, err := s.owner.store.lookup(h.ID)
-	if err != nil {
-		return false, err
-	}
-	// What has a base is nobody's base, so any newer copy stands for it.
-	best, _, err := s.serving(h.ID, locs, false)
-	return err == nil && (best == nil || best.Pack == at.Pack && best.Off == at.Off), err
-}
-
-// serving chooses the copies of a record that stay: the newest, and for one
-// that is a base the newest that has no base itself.
-func (s *sweeper) serving(id chunk.ID, locs []index.Location, leaned bool) (best, whole *index.Location, err error) {
-	locs = s.owner.store.sound(locs)
-	for i := range locs {
-		loc := &locs[i]
-		if !s.owner.guard.lasts(loc.Pack) {
-			continue
-		}
-		if best == nil {
-			best = loc
-		}
-		if !leaned {
-			return best, nil, nil
-		}
-		based, err := s.hasBase(id, loc)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !based {
-			return best, loc, nil
-		}
-	}
-	return best, nil, nil
-}
-
-// hasUnknownBase reports whether the base of some record isn't known, for its
-// header is lost.
-func (o *Owner) hasUnknownBase() (is bool, err error) {
-	err = o.store.withIndex(func(x *index.Index) (err error) {
-		is, err = x.HasDependents(chunk.Null, nil)
-		return err
-	})
-	return is, err
-}
-
-// hasBase reports whether a copy of a record has a base. One that can't be read
-// is taken to have one, so that others are kept.
-func (s *sweeper) hasBase(id chunk.ID, loc *index.Location) (bool, error) {
-	switch loc.Kind {
-	case pack.Chunk:
-		return false, nil
-	case pack.Patch:
-		return true, nil
-	}
-	h, err := s.owner.store.headerAt(loc)
-	if err != nil || h.ID != id {
-		return true, nil
-	}
-	return h.Flags&pack.HasBase != 0, nil
 }
 
 // condemn decides whether a pack without a living record goes now. If it holds
