@@ -41,6 +41,9 @@ var (
 	// ErrNotFound says that no restore point or disk answers to the name.
 	ErrNotFound = errors.New("not found")
 
+	// ErrTime says that a moment is not written as one.
+	ErrTime = errors.New("bad time")
+
 	// ErrName says that a machine, disk or job can't have this name.
 	ErrName = errors.New("bad name")
 

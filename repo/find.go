@@ -13,7 +13,8 @@ import (
 // at least four characters that no other id starts with; MACHINE@latest; or
 // MACHINE@2026-11-22, also with a time of day, THH:MM or THH:MM:SS: the last
 // point at or before the end of that day, minute or second, in loc unless a Z
-// follows. ErrNotFound or *AmbiguousError when that is not one point.
+// follows. ErrNotFound or *AmbiguousError when that is not one point, ErrTime when
+// what stands behind the @ is no moment.
 // Only an id finds a point that is retired.
 func (r *Repository) Find(ctx context.Context, spec string, loc *time.Location) (Point, error) {
 	points, err := r.Points(ctx)
@@ -53,6 +54,13 @@ func findPoint(points []Point, spec string, loc *time.Location) (Point, error) {
 }
 
 func findByTime(points []Point, machine, when string, loc *time.Location) (Point, error) {
+	var end time.Time
+	if when != "latest" {
+		var err error
+		if end, err = endOf(when, loc); err != nil {
+			return Point{}, err
+		}
+	}
 	ofMachine := slices.DeleteFunc(slices.Clone(points), func(p Point) bool {
 		return p.Machine != machine && p.MachineID != machine
 	})
@@ -61,10 +69,6 @@ func findByTime(points []Point, machine, when string, loc *time.Location) (Point
 	}
 	if when == "latest" {
 		return latest(ofMachine), nil
-	}
-	end, err := endOf(when, loc)
-	if err != nil {
-		return Point{}, err
 	}
 	ofMachine = slices.DeleteFunc(ofMachine, func(p Point) bool { return !p.Time.Before(end) })
 	if len(ofMachine) == 0 {
@@ -80,7 +84,8 @@ func latest(points []Point) Point {
 	})
 }
 
-// endOf returns the first instant after the day, minute or second that s names.
+// endOf returns the first instant after the day, minute or second that s names,
+// or ErrTime.
 func endOf(s string, loc *time.Location) (time.Time, error) {
 	if t, ok := strings.CutSuffix(s, "Z"); ok {
 		s, loc = t, time.UTC
@@ -97,5 +102,5 @@ func endOf(s string, loc *time.Location) (time.Time, error) {
 	if t, err := time.ParseInLocation(time.DateOnly, s, loc); err == nil {
 		return t.AddDate(0, 0, 1), nil
 	}
-	return time.Time{}, fmt.Errorf("time %q: %w: want latest, 2006-01-02, 2006-01-02T15:04 or 2006-01-02T15:04:05, with Z for UTC", s, ErrNotFound)
+	return time.Time{}, fmt.Errorf("time %q: %w: want latest, 2006-01-02, 2006-01-02T15:04 or 2006-01-02T15:04:05, with Z for UTC", s, ErrTime)
 }

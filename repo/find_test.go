@@ -36,7 +36,7 @@ func TestFind(t *testing.T) {
 	tests := []struct {
 		name, spec string
 		loc        *time.Location
-		want       PointID // its start; empty: ErrNotFound; "?": ambiguous
+		want       PointID // its start; empty: ErrNotFound; "?": ambiguous; "!": ErrTime
 	}{
 		{"whole id", "aaaabaaaaaaaaaaaaaaa", nil, "aaaab"},
 		{"prefix", "aaaad", nil, "aaaad"},
@@ -67,9 +67,10 @@ func TestFind(t *testing.T) {
 		{"second", "web@2026-03-29T21:59:59Z", nil, "aaaac"},
 		{"second before", "web@2026-03-29T21:59:58Z", nil, "aaaab"},
 		{"a local time there is not", "web@2026-03-29T02:30", zurich, "aaaab"},
-		{"no time", "web@yesterday", nil, ""},
-		{"no day", "web@2026-02-30", nil, ""},
-		{"another zone's letter", "web@2026-03-29T21:59:59+02:00", nil, ""},
+		{"no time", "web@yesterday", nil, "!"},
+		{"no day", "web@2026-02-30", nil, "!"},
+		{"no time of an unknown machine", "wob@yesterday", nil, "!"},
+		{"another zone's letter", "web@2026-03-29T21:59:59+02:00", nil, "!"},
 	}
 	for _, tt := range tests {
 		p, err := findPoint(findPoints(), tt.spec, tt.loc)
@@ -78,6 +79,10 @@ func TestFind(t *testing.T) {
 		case tt.want == "?":
 			if !errors.As(err, &many) || len(many.Matches) != 3 || !strings.Contains(err.Error(), "aaaacaaaaaaaaaaaaaaa (web, 2026-03-29T21:59:59Z)") {
 				t.Errorf("%s: got %v, want three matches", tt.name, err)
+			}
+		case tt.want == "!":
+			if !errors.Is(err, ErrTime) || !strings.Contains(err.Error(), tt.spec[strings.LastIndexByte(tt.spec, '@')+1:]) {
+				t.Errorf("%s: got %q, %v, want ErrTime", tt.name, p.ID, err)
 			}
 		case tt.want == "":
 			if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), strings.TrimLeft(tt.spec[strings.LastIndexByte(tt.spec, '@')+1:], "@")) && !strings.Contains(err.Error(), "machine") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -100,7 +101,7 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 // tidy brings the repository into the state that a writer leaves behind who
 // was not interrupted, and reads what the owner must know.
 func (o *Owner) tidy(ctx context.Context) error {
-	if err := emptyTmp(o.fsys); err != nil {
+	if err := emptyTmp(o.fsys, o.log); err != nil {
 		return err
 	}
 	if _, err := completeTwins(o.fsys, settingsName, func(p []byte) error { _, err := decodeSettings(p); return err }); err != nil {
@@ -151,16 +152,24 @@ func (o *Owner) openIndex() (*index.Index, error) {
 	return x, nil
 }
 
-// emptyTmp removes what was never named.
-func emptyTmp(fsys vfs.FS) error {
+// emptyTmp removes what was never named, but for files that somebody has locked:
+// they are in nobody's way.
+func emptyTmp(fsys vfs.FS, log *slog.Logger) error {
 	infos, err := fsys.ReadDir(tmpDir)
 	if err != nil {
 		return fmt.Errorf("list %s: %w", tmpDir, err)
 	}
 	for _, info := range infos {
-		if err := fsys.Remove(tmpDir + "/" + info.Name); err != nil {
-			return fmt.Errorf("empty %s: %w", tmpDir, err)
+		name := tmpDir + "/" + info.Name
+		err := fsys.Remove(name)
+		if err == nil {
+			continue
 		}
+		if locked, lerr := fsys.Locked(name); lerr == nil && locked {
+			log.Warn("a temporary file is locked and stays", "file", name, "err", err)
+			continue
+		}
+		return fmt.Errorf("empty %s: %w", tmpDir, err)
 	}
 	return nil
 }

@@ -71,6 +71,7 @@ var outcomes = []outcome{
 	{wraps(context.Canceled), exitInterrupted, ""},
 	{kind[*usageError], exitUsage, ""},
 	{wraps(repo.ErrName), exitUsage, "names have 1 to 255 bytes of UTF-8, no slash and no control characters; NAME=PATH names a disk"},
+	{wraps(repo.ErrTime), exitUsage, ""},
 	{wraps(repo.ErrNotFound), exitNotFound, `"holdfast repo points DIR" lists the restore points`},
 	{kind[*repo.AmbiguousError], exitNotFound, "give more of the id"},
 	{kind[*repo.BusyError], exitBusy, "--wait DURATION waits for it"},

@@ -41,6 +41,7 @@ func TestExitCode(t *testing.T) {
 		"ErrWrongKey":      {repo.ErrWrongKey, 5},
 		"ErrNotFound":      {repo.ErrNotFound, 3},
 		"ErrName":          {repo.ErrName, 64},
+		"ErrTime":          {repo.ErrTime, 64},
 		"ErrMachine":       {repo.ErrMachine, 1},
 		"ErrReadOnly":      {repo.ErrReadOnly, 1},
 		"ErrNoSigner":      {repo.ErrNoSigner, 1},
