@@ -65,7 +65,7 @@ type PointDamage struct {
 // and of one geometry, or have the same keys, records are taken over as they are;
 // else what changed from point to point is read, and stored as by a backup. Only
 // what is missing is read and stored. What an interrupted copy has stored is
-// found by the next one.
+// found by the next one; what a scrub has found to be lost here is brought again.
 //
 // Everything is verified before it is stored. A point of which the source has
 // lost something is not copied, the others are; the error is then a
@@ -368,6 +368,9 @@ func (c *copier) copyDisk(ctx context.Context, r *run, i int, d *Disk, prev *Rea
 		how = c.contentOf
 	}
 	parent, done := r.parentDisk(d.info.Name), r.progress.DoneBytes
+	if c.alike && c.dst.store.damage.Load() != nil {
+		parent = nil // something may be lost of what the two share: every chunk is asked for
+	}
 	root, err := how(ctx, r, i, d, parent, prev)
 	var damage *blockmap.NodeError
 	var lost *CorruptError

@@ -21,6 +21,13 @@ func (c *copier) contentOf(ctx context.Context, r *run, i int, d *Disk, parent *
 	plan := diskPlan{mode: ReadFull, reason: "no earlier point here"}
 	if parent != nil {
 		plan = c.planContent(ctx, r, &sd, d, parent, prev)
+		lost, err := r.lostChunks(ctx, sd, parent)
+		if err != nil {
+			return chunk.Null, err
+		}
+		if plan.mode == ReadChanged {
+			plan.read = mergeRanges(append(plan.read, lost...))
+		}
 	}
 	return r.readDisk(ctx, &r.result.Disks[i], sd, parent, plan)
 }
