@@ -146,7 +146,7 @@ func TestAdoptStops(t *testing.T) {
 	ctx := t.Context()
 	first := base(t, false)
 	old := first.state
-	adoption := mix{"adopt", nil, func(ctx context.Context, w *world) error {
+	adoption := mix{name: "adopt", do: func(ctx context.Context, w *world) error {
 		_, err := w.adopting(ctx, w.keys)
 		return err
 	}}

@@ -168,6 +168,34 @@ func (r *run) manifest(roots []chunk.ID, state *ledger.State, last time.Time) *m
 	return m
 }
 
+// record writes a segment that holds the given records, and whatever packs and
+// records were waiting for one.
+func (o *Owner) record(records ...ledger.Record) error {
+	o.commit.Lock()
+	defer o.commit.Unlock()
+	return o.recordNow(records...)
+}
+
+// recordNow is record for those who hold commit.
+func (o *Owner) recordNow(records ...ledger.Record) error {
+	if err := o.recordPacks(); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	packs, voids := slices.Clone(o.unrecorded), slices.Clone(o.voids)
+	o.mu.Unlock()
+	if len(packs)+len(voids)+len(records) == 0 {
+		return nil
+	}
+	if err := o.appendSegment(packs, append(slices.Clone(voids), records...), o.now(), ""); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	o.voids = o.voids[len(voids):]
+	o.mu.Unlock()
+	return nil
+}
+
 // recordPacks writes segments of packs alone while there are too many for one.
 func (o *Owner) recordPacks() error {
 	for {

@@ -249,22 +249,6 @@ func nextKeyName(names []string) string {
 
 const keyPrefix = "key-"
 
-// recordNow writes a segment of records, those that wait for the next one first.
-// The caller holds commit.
-func (o *Owner) recordNow(records ...ledger.Record) error {
-	o.mu.Lock()
-	waiting := len(o.voids)
-	all := append(o.voids[:waiting:waiting], records...)
-	o.mu.Unlock()
-	if err := o.appendSegment(nil, all, o.now(), ""); err != nil {
-		return err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.voids = o.voids[waiting:]
-	return nil
-}
-
 // settleKeys ends what an interruption left of a change of keys: a file without a
 // record waits for the next segment, and one that is recorded as removed goes.
 func (o *Owner) settleKeys() error {

@@ -281,15 +281,15 @@ func TestKeyStops(t *testing.T) {
 		mix
 		old bool // the old passphrase opens throughout
 	}{
-		{mix{"add", initAndFirst, add}, true},
-		{mix{"rotate", initAndFirst, func(ctx context.Context, w *world) error {
+		{mix{name: "add", before: initAndFirst, do: add}, true},
+		{mix{name: "rotate", before: initAndFirst, do: func(ctx context.Context, w *world) error {
 			return w.with(ctx, func(o *repo.Owner) error {
 				_, _, err := o.RotateKey(ctx, "key-1", repo.KeyOptions{Passphrase: []byte(newPassphrase), WorkFactor: 4})
 				return err
 			})
 		}}, false},
-		{mix{"remove", func(ctx context.Context, w *world) error { return errors.Join(initAndFirst(ctx, w), add(ctx, w)) },
-			func(ctx context.Context, w *world) error {
+		{mix{name: "remove", before: func(ctx context.Context, w *world) error { return errors.Join(initAndFirst(ctx, w), add(ctx, w)) },
+			do: func(ctx context.Context, w *world) error {
 				return w.with(ctx, func(o *repo.Owner) error { return o.RemoveKey(ctx, "key-2") })
 			}}, true},
 	} {

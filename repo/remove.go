@@ -36,38 +36,10 @@ func (o *Owner) removePacks(ctx context.Context, packs []ledger.PackRef) error {
 func (o *Owner) removeBatch(packs []ledger.PackRef) error {
 	o.commit.Lock()
 	defer o.commit.Unlock()
-	if err := o.recordHeld(&ledger.Sweep{Packs: packs}); err != nil {
+	if err := o.recordNow(&ledger.Sweep{Packs: packs}); err != nil {
 		return err
 	}
 	return o.dropPacks(packs)
-}
-
-// record writes a segment that holds the given records, and whatever packs and
-// records were waiting for one.
-func (o *Owner) record(records ...ledger.Record) error {
-	o.commit.Lock()
-	defer o.commit.Unlock()
-	return o.recordHeld(records...)
-}
-
-// recordHeld is record for those who hold commit.
-func (o *Owner) recordHeld(records ...ledger.Record) error {
-	if err := o.recordPacks(); err != nil {
-		return err
-	}
-	o.mu.Lock()
-	packs, voids := slices.Clone(o.unrecorded), slices.Clone(o.voids)
-	o.mu.Unlock()
-	if len(packs)+len(voids)+len(records) == 0 {
-		return nil
-	}
-	if err := o.appendSegment(packs, append(slices.Clone(voids), records...), o.now(), ""); err != nil {
-		return err
-	}
-	o.mu.Lock()
-	o.voids = o.voids[len(voids):]
-	o.mu.Unlock()
-	return nil
 }
 
 // dropPacks takes packs that the ledger calls removed out of the index and then
