@@ -38,6 +38,14 @@ var mixes = []mix{
 	{name: "increment", before: initAndFirst, do: increment},
 	{name: "failed", before: initAndFirst, do: failedThenAgain},
 	{name: "two at once", before: initAndFirst, do: twoAtOnce, thin: true},
+	{name: "expire", before: threePoints, do: expireTwo},
+	{name: "expire locked", before: threeLocked, do: expireTwo},
+	{name: "expire on a full volume", before: threeReserved, do: expireFull},
+	{name: "recall", before: twoRetired, do: recallBoth},
+	{name: "retain", before: threePoints, do: retainLast},
+	{name: "unlocked", before: unlockedAgain, do: func(ctx context.Context, w *world) error {
+		return w.with(ctx, func(*repo.Owner) error { return nil })
+	}},
 	{name: "reopen", before: interrupted, do: func(ctx context.Context, w *world) error {
 		return w.with(ctx, func(*repo.Owner) error { return nil })
 	}},

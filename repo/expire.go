@@ -80,13 +80,13 @@ func (o *Owner) head() ledger.Head {
 
 // expireBatch is ExpireAll for what fits one segment.
 func (o *Owner) expireBatch(ctx context.Context, list []Expiry, res *ExpireResult) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	var gone []PointID
 	err := o.withReserve(func() error {
 		o.commit.Lock()
 		defer o.commit.Unlock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		pins, err := o.pins() // nobody recalls meanwhile, and whoever pins looks again
 		if err != nil {
 			return err
@@ -249,11 +249,11 @@ func (o *Owner) Recall(ctx context.Context, id PointID) (ledger.Head, error) {
 }
 
 func (o *Owner) recall(ctx context.Context, id PointID) error {
+	o.commit.Lock()
+	defer o.commit.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	o.commit.Lock()
-	defer o.commit.Unlock()
 	o.mu.Lock()
 	ps, known := o.state.Point(string(id))
 	o.mu.Unlock()

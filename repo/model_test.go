@@ -164,6 +164,9 @@ func (a *actor) readOne(ctx context.Context, r *repo.Repository, rng *rand.Rand)
 	}
 	p := points[rng.IntN(len(points))]
 	pr, err := r.OpenPoint(p.ID)
+	if errors.Is(err, repo.ErrNotFound) && !a.model.Has(p.ID) {
+		return nil // expired meanwhile
+	}
 	if err != nil {
 		return err
 	}
@@ -184,7 +187,7 @@ func (a *actor) readOne(ctx context.Context, r *repo.Repository, rng *rand.Rand)
 func (a *actor) step(i int) {
 	machine := []string{"web", "db"}[a.rng.IntN(2)]
 	a.change(machine)
-	switch n := a.rng.IntN(12); {
+	switch n := a.rng.IntN(14); {
 	case n < 4:
 		a.back(i, machine, nil)
 	case n < 7:
@@ -199,6 +202,10 @@ func (a *actor) step(i int) {
 		a.cancelled(i, machine)
 	case n == 11:
 		a.both(i)
+	case n == 12:
+		a.expires(i)
+	case n == 13:
+		a.recalls(i)
 	}
 	if a.rng.IntN(4) == 0 {
 		a.reopen()
@@ -325,6 +332,48 @@ func setChanges(opt *repo.BackupOptions, last repotest.Point, lists map[string][
 		if hasDisk(last, d.Name) {
 			d.Changes = &repo.Changes{Base: string(last.ID), SizeBytes: d.Source.Size(), Ranges: lists[d.Name]}
 		}
+	}
+}
+
+// expires lets some point go, whichever it is.
+func (a *actor) expires(i int) {
+	points := a.model.Points()
+	if len(points) == 0 {
+		return
+	}
+	id := points[a.rng.IntN(len(points))].ID
+	a.model.Expire(id)
+	if _, err := a.owner.Expire(a.t.Context(), id, "by chance"); err != nil {
+		a.t.Errorf("step %d: %v", i, err)
+	}
+}
+
+// recalls lets a point go whose manifest is locked, and calls it back.
+func (a *actor) recalls(i int) {
+	points := a.model.Points()
+	if len(points) == 0 {
+		return
+	}
+	id := points[a.rng.IntN(len(points))].ID
+	if err := a.lock(true, id); err != nil {
+		a.t.Fatal(err)
+	}
+	a.expires(i) // perhaps another, which is no harm
+	if a.model.Has(id) {
+		a.model.Expire(id)
+		if res, err := a.owner.Expire(a.t.Context(), id, "locked"); err != nil || len(res.Retired) != 1 {
+			a.t.Errorf("step %d: %+v, %v", i, res, err)
+		}
+	}
+	if a.rng.IntN(3) == 0 {
+		a.reopen()
+	}
+	if _, err := a.owner.Recall(a.t.Context(), id); err != nil {
+		a.t.Errorf("step %d: %v", i, err)
+	}
+	a.model.Recall(id)
+	if err := a.lock(false, id); err != nil {
+		a.t.Fatal(err)
 	}
 }
 

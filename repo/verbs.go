@@ -172,6 +172,11 @@ var errorKinds = []struct {
 	{"closed", ErrClosed},
 	{"full", syscall.ENOSPC},
 	{"noSpace", ErrNoSpace},
+	{"notSealed", ErrNotSealed},
+	{"lastKey", ErrLastKey},
+	{"keyLocked", ErrKeyLocked},
+	{"paper", ErrPaper},
+	{"emptied", ErrEmptied},
 	{"rule", retention.ErrRule},
 	{"format", ErrFormat},
 }

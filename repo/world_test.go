@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,6 +59,8 @@ type world struct {
 	created bool       // Create has returned
 	points  []repotest.Point
 	doing   []repotest.Point // being backed up
+	unsure  []repotest.Point // being let go, or called back
+	gone    []repotest.Point // expired
 }
 
 // small is a geometry in which a few hundred KiB are several chunks.
@@ -146,6 +149,56 @@ func (w *world) backup(ctx context.Context, o *repo.Owner, p repotest.Point, mod
 	return run, err
 }
 
+// letGo makes points expire by do. While it does, each may be there or not; when
+// it has returned nil, none is.
+func (w *world) letGo(ids []repo.PointID, do func() error) error {
+	w.mu.Lock()
+	away := func(p repotest.Point) bool { return slices.Contains(ids, p.ID) }
+	for _, p := range w.points {
+		if away(p) {
+			w.unsure = append(w.unsure, p)
+		}
+	}
+	w.points = slices.DeleteFunc(w.points, away)
+	w.mu.Unlock()
+	return w.sure(do(), func(p repotest.Point) { w.gone = append(w.gone, p) }, w.keep)
+}
+
+// callBack takes an expiry back by do. While it does, the point may be there or
+// not; when it has returned nil, it is.
+func (w *world) callBack(id repo.PointID, do func() error) error {
+	w.mu.Lock()
+	back := func(p repotest.Point) bool { return p.ID == id }
+	w.unsure = append(w.unsure, w.gone[slices.IndexFunc(w.gone, back)])
+	w.gone = slices.DeleteFunc(w.gone, back)
+	w.mu.Unlock()
+	return w.sure(do(), w.keep, func(p repotest.Point) { w.gone = append(w.gone, p) })
+}
+
+// sure does with the points that were unsure what befits the outcome.
+func (w *world) sure(err error, done, failed func(repotest.Point)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if errors.Is(err, vfs.ErrCrashed) {
+		return err // nobody was told
+	}
+	for _, p := range w.unsure {
+		if err == nil {
+			done(p)
+		} else {
+			failed(p)
+		}
+	}
+	w.unsure = nil
+	return err
+}
+
+// keep adds a point where it belongs: ids sort by time.
+func (w *world) keep(p repotest.Point) {
+	i, _ := slices.BinarySearchFunc(w.points, p, func(a, b repotest.Point) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	w.points = slices.Insert(w.points, i, p)
+}
+
 // latest is the machine's last finished point.
 func (w *world) latest(machine string) repotest.Point {
 	w.mu.Lock()
@@ -166,8 +219,9 @@ func (w *world) fork(crash vfs.CrashOptions) *world {
 	f := &world{
 		mem: w.mem.CrashClone(crash), state: w.state.CrashClone(crash), sealed: w.sealed,
 		create: w.create, ticks: w.ticks, created: w.created,
-		points: slices.Clone(w.points), doing: slices.Clone(w.doing),
+		points: slices.Clone(w.points), doing: slices.Clone(w.doing), unsure: slices.Clone(w.unsure),
 	}
+	f.mem.SetCapacity(1 << 40) // who finds it full makes room
 	f.mount()
 	return f
 }
@@ -183,6 +237,12 @@ func (w *world) adopt(ctx context.Context, r *repo.Repository) ([]repotest.Point
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, p := range w.unsure {
+		if slices.ContainsFunc(got, func(q repo.Point) bool { return q.ID == p.ID }) {
+			w.keep(p)
+		}
+	}
+	w.unsure = nil
 	for _, p := range got {
 		known := func(q repotest.Point) bool { return q.ID == p.ID }
 		onItsWay := func(q repotest.Point) bool { return q.Machine == p.Machine }

@@ -304,13 +304,27 @@ func (a *account) pendingVoid(p ledger.PointState) bool {
 // points takes the manifests, and the leases of points.
 func (a *account) points() {
 	for _, p := range a.state.Points() {
-		if !p.Live() || a.pendingVoid(p) {
+		if p.Void || a.pendingVoid(p) || p.Expired != 0 && !a.retired(p.ID) {
 			continue
 		}
 		if text := a.pair("points/" + p.ID); sha256.Sum256(text) != p.Manifest {
 			a.errorf("points/%s is not what the ledger records", p.ID)
 		}
 	}
+}
+
+// retired tells whether a point that expired may have its manifest still: it is
+// locked or pinned.
+func (a *account) retired(id string) bool {
+	name := "points/" + id
+	for file := range a.files {
+		if strings.HasPrefix(file, "leases/pin-"+id+"-") {
+			_, there := a.files[name]
+			return there
+		}
+	}
+	locked, err := a.fsys.Locked(name)
+	return err == nil && locked
 }
 
 // leases takes what readers leave: an empty file for each point that was read,

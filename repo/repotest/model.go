@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 
 	"holdfast/repo"
@@ -13,8 +14,9 @@ import (
 // A Model is what a repository must hold: points in the order in which they
 // were made. The zero value is an empty one. It is safe for concurrent use.
 type Model struct {
-	mu     sync.Mutex // guards points
-	points []Point
+	mu      sync.Mutex // guards both
+	points  []Point
+	expired []Point
 }
 
 // A Point is a restore point of a Model. Its disks are not written any more.
@@ -68,8 +70,43 @@ func (m *Model) Points() []Point {
 	return slices.Clone(m.points)
 }
 
+// Has reports whether a point is one now.
+func (m *Model) Has(id repo.PointID) bool {
+	return slices.ContainsFunc(m.Points(), func(p Point) bool { return p.ID == id })
+}
+
+// Expire takes a point away.
+func (m *Model) Expire(id repo.PointID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	move(&m.points, &m.expired, id)
+}
+
+// Recall brings a point back that has expired.
+func (m *Model) Recall(id repo.PointID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	move(&m.expired, &m.points, id)
+}
+
+// move takes a point from one list to its place in another. Ids sort by time.
+func move(from, to *[]Point, id repo.PointID) {
+	i := slices.IndexFunc(*from, func(p Point) bool { return p.ID == id })
+	if i < 0 {
+		return
+	}
+	p := (*from)[i]
+	*from = slices.Delete(slices.Clone(*from), i, i+1)
+	at, _ := slices.BinarySearchFunc(*to, p, func(a, b Point) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	*to = slices.Insert(slices.Clone(*to), at, p)
+}
+
 // Clone returns a model of its own with the same points.
-func (m *Model) Clone() *Model { return &Model{points: m.Points()} }
+func (m *Model) Clone() *Model {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &Model{points: slices.Clone(m.points), expired: slices.Clone(m.expired)}
+}
 
 // Latest returns the machine's last point.
 func (m *Model) Latest(machine string) (Point, bool) {
