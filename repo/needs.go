@@ -31,6 +31,26 @@ type standing interface {
 	isCondemned(pack.Name) bool // it is going to be removed, or was
 }
 
+// standing is what a reader knows of packs: those that no segment of the ledger
+// names stand for nothing.
+func (inv *inventory) standing() standing {
+	s := recorded{loose: make(map[pack.Name]bool), gone: make(map[pack.Name]bool)}
+	for i := range inv.packs {
+		if inv.packs[i].unfinished {
+			s.loose[inv.packs[i].Name] = true
+		}
+	}
+	for _, p := range inv.gone {
+		s.gone[p.Name] = true
+	}
+	return s
+}
+
+type recorded struct{ loose, gone map[pack.Name]bool }
+
+func (s recorded) lasts(name pack.Name) bool       { return !s.loose[name] && !s.gone[name] }
+func (s recorded) isCondemned(name pack.Name) bool { return s.gone[name] }
+
 // serving are the copies of a record that stay.
 type serving struct {
 	best  *index.Location // the newest; nil when the index has none
