@@ -43,7 +43,7 @@ type CompactOptions struct {
 	// DefaultLiveShare.
 	LiveShare float64
 
-	Progress func(CompactProgress)
+	Progress func(CompactProgress) `json:"-"`
 }
 
 // CompactProgress says how far a compaction is.

@@ -26,8 +26,8 @@ type SweepProgress struct {
 
 // SweepResult says what a sweep freed and what it could not.
 type SweepResult struct {
-	Points int       // expired points whose bytes are no longer kept for them
-	Held   []PointID // expired points that are still read, pinned or locked
+	Points int         // expired points whose bytes are no longer kept for them
+	Held   []HeldPoint // expired points that somebody still keeps
 
 	Packs int   // removed
 	Bytes int64 // of them
@@ -39,6 +39,14 @@ type SweepResult struct {
 	LockedBytes int64 // of them
 
 	BusyPacks int // packs that nothing needs but that a run under way may use
+}
+
+// A HeldPoint is an expired point whose bytes stay, and why.
+type HeldPoint struct {
+	Point  PointID
+	Pins   []string // the names it is pinned under
+	Locked bool     // its manifest's file is
+	Read   bool     // somebody has it open
 }
 
 // Sweep frees what no restore point needs: it counts what expired points no
@@ -149,6 +157,22 @@ func (s *sweeper) count(ctx context.Context) (ledger.Head, error) {
 // release finds the expired points that nobody keeps any more.
 func (s *sweeper) release() (map[PointID]bool, error) {
 	o := s.owner
+	points, _ := o.pointStates()
+	points = slices.DeleteFunc(points, func(p ledger.PointState) bool { return p.Expired == 0 })
+	retired := make(map[PointID]bool)
+	for i := range points {
+		id := PointID(points[i].ID)
+		if !hasManifest(o.fsys, id) {
+			continue
+		}
+		stays, err := o.dropManifest(id)
+		if err != nil {
+			return nil, fmt.Errorf("point %s: %w", id, err)
+		}
+		retired[id] = stays
+	}
+	// Only now: whoever found a manifest is known by a lease or a pin that is
+	// there since before the manifest went.
 	leased, err := o.leased()
 	if err != nil {
 		return nil, err
@@ -157,56 +181,41 @@ func (s *sweeper) release() (map[PointID]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	points, _ := o.pointStates()
 	fresh := s.refs.head.Number == 0
 	s.res.Points, s.res.Held = 0, nil
 	gone := make(map[PointID]bool)
 	for i := range points {
 		p := &points[i]
-		if p.Expired == 0 {
+		h := HeldPoint{Point: PointID(p.ID), Pins: pins[PointID(p.ID)]}
+		h.Locked = retired[h.Point] && h.Pins == nil
+		if !retired[h.Point] && leased[h.Point] {
+			if h.Read, err = o.isRead(h.Point); err != nil {
+				return nil, fmt.Errorf("point %s: %w", h.Point, err)
+			}
+		}
+		if h.Pins != nil || h.Locked || h.Read {
+			s.res.Held = append(s.res.Held, h)
 			continue
 		}
-		id := PointID(p.ID)
-		free, err := o.letGo(id, leased[id], len(pins[id]) > 0)
-		if err != nil {
-			return nil, fmt.Errorf("point %s: %w", id, err)
-		}
-		if !free {
-			s.res.Held = append(s.res.Held, id)
-			continue
-		}
-		gone[id] = true
-		if fresh || s.refs.counts(p.Machine, id) {
+		gone[h.Point] = true
+		if fresh || s.refs.counts(p.Machine, h.Point) {
 			s.res.Points++
 		}
 	}
 	return gone, nil
 }
 
-// letGo reports whether an expired point's bytes may be freed: its manifest is
-// gone, nobody reads it and nobody has pinned it.
-func (o *Owner) letGo(id PointID, leased, pinned bool) (bool, error) {
-	if hasManifest(o.fsys, id) {
-		retired, err := o.dropManifest(id)
-		if err != nil || retired {
-			return false, err
-		}
-	}
-	switch {
-	case pinned:
-		return false, nil
-	case !leased:
-		// Whoever comes now finds no manifest.
-		return true, nil
-	}
+// isRead reports whether somebody has the lease of a point whose manifest is
+// gone. A lease that nobody has is removed: nobody can come for it any more.
+func (o *Owner) isRead(id PointID) (bool, error) {
 	l, err := o.fsys.Lock(leasePath(id), vfs.Exclusive)
 	if errors.Is(err, vfs.ErrLocked) {
-		return false, nil
+		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	return true, errors.Join(notThere(o.fsys.Remove(leasePath(id))), l.Unlock())
+	return false, errors.Join(notThere(o.fsys.Remove(leasePath(id))), l.Unlock())
 }
 
 // notThere takes the error away that something to be removed is gone.

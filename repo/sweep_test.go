@@ -361,3 +361,56 @@ func noise(seed uint64, n int) []byte {
 	}
 	return p
 }
+
+// TestSweepLateReader: somebody opens a point, and it expires, while a sweep
+// looks at who reads what: what the reader needs stays.
+func TestSweepLateReader(t *testing.T) {
+	w, o := owned(t)
+	disk := dense(1, 3<<20)
+	id := w.must(t, o, oneDisk("web", disk), nil).Point.ID
+	w.must(t, o, oneDisk("other", dense(2, 1<<20)), nil)
+	other, err := repo.Open(t.Context(), w.mem, w.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	var reader *repo.Reader
+	lists := 0
+	w.disk.CountReads()
+	w.disk.OnOp(func(_ int, op vfs.Op) {
+		if op.Kind != vfs.OpReadDir || op.Name != "leases" {
+			return
+		}
+		if lists++; lists != 2 {
+			return
+		}
+		if reader, err = other.OpenPoint(id); err != nil {
+			t.Error(err)
+		}
+		w.expire(t, o, id)
+	})
+	res := sweep(t, o)
+	w.disk.OnOp(nil)
+	if reader == nil {
+		t.Fatalf("leases were listed %d times", lists)
+	}
+	if res.Packs > 0 {
+		t.Errorf("packs of a point that is read were removed: %+v", res)
+	}
+	if res := sweep(t, o); len(res.Held) != 1 || !res.Held[0].Read {
+		t.Errorf("the point is read, and the next sweep says %+v", res)
+	}
+	d, err := reader.Disk("d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := repotest.CompareRead(t.Context(), d, disk, rand.New(rand.NewPCG(1, 1))); err != nil {
+		t.Error(err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Error(err)
+	}
+	if res := sweep(t, o); res.Points != 1 || res.Packs == 0 {
+		t.Errorf("nobody reads it any more: %+v", res)
+	}
+}
