@@ -275,16 +275,20 @@ func TestSynthesize(t *testing.T) {
 					w.must(t, o, oneDisk("web", disk), nil)
 					disk, _ = repotest.Change(rng, disk)
 				}
-				before := w.reach(t)
-				planned := false
-				plan, err := o.Synthesize(ctx, w.latest("web").ID, repo.SynthesizeOptions{
-					Plan: func(repo.SynthesizePlan) error { planned = true; return nil },
-				})
+				before, used := w.reach(t), w.mem.Used()
+				plan, err := o.PlanSynthesis(ctx, w.latest("web").ID)
 				if err != nil {
 					return err
 				}
-				if after := w.reach(t); !planned || plan.Bytes < 1<<20 || after.DeadBytes < before.DeadBytes+1<<20 {
-					t.Errorf("planned %+v, dead %d bytes before and %d after", plan, before.DeadBytes, after.DeadBytes)
+				if _, err := o.Synthesize(ctx, w.latest("web").ID, repo.SynthesizeOptions{}); err != nil {
+					return err
+				}
+				after := w.reach(t)
+				if grew := after.DeadBytes - before.DeadBytes; plan.Bytes < 1<<20 || grew != plan.Bytes {
+					t.Errorf("planned %+v, and %d bytes more are dead", plan, grew)
+				}
+				if got := w.mem.Used() - used; got < plan.Bytes || got > plan.RoomBytes*21/20 {
+					t.Errorf("planned %+v, and %d bytes more are used", plan, got)
 				}
 				if err := repotest.Compare(ctx, o.Repository, w.model().Points()); err != nil {
 					return err
