@@ -51,11 +51,17 @@ type Owner struct {
 	state      *ledger.State      // the view's; it changes under view.mu too, so either will do to read it
 	unrecorded []ledger.Pack      // durable, not in any segment yet
 	lastTime   time.Time          // of the newest point
-	busy       map[string]string  // machine id → name, of those with a run under way
+	busy       map[string]busyRun // machine id → its run under way
 	names      map[string]string  // machine name → id, by each machine's latest point
 	leftovers  map[string][]RunID // machine id → unfinished runs' records
 	kept       map[string][]*pins // machine id → what these have stored
 	voids      []ledger.Record    // to be recorded by the next segment
+}
+
+// A busyRun is a run under way.
+type busyRun struct {
+	id      RunID
+	machine string // name
 }
 
 // Own opens a repository as its owner, waiting for another owner for at most
@@ -76,7 +82,7 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 		return nil, err
 	}
 	o := &Owner{
-		Repository: r, opt: *opt, guard: newGuard(), busy: make(map[string]string),
+		Repository: r, opt: *opt, guard: newGuard(), busy: make(map[string]busyRun),
 		names: make(map[string]string), leftovers: make(map[string][]RunID), kept: make(map[string][]*pins),
 	}
 	if o.mine, err = loadSigners(opt.State, r.settings.ID); err != nil && !opt.adopting {

@@ -120,7 +120,7 @@ func (o *Owner) newRun(opt *BackupOptions) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	machine, err := o.claim(opt)
+	machine, err := o.claim(opt, RunID(id))
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (o *Owner) newRun(opt *BackupOptions) (*run, error) {
 }
 
 // claim decides the machine's identity and keeps a second run of it out.
-func (o *Owner) claim(opt *BackupOptions) (string, error) {
+func (o *Owner) claim(opt *BackupOptions, run RunID) (string, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := o.names[opt.Machine]
@@ -161,15 +161,15 @@ func (o *Owner) claim(opt *BackupOptions) (string, error) {
 	if _, busy := o.busy[id]; busy || o.busyName(opt.Machine) {
 		return "", &BusyError{Holder{PID: os.Getpid(), Doing: "backup of " + opt.Machine, Since: o.now()}}
 	}
-	o.busy[id] = opt.Machine
+	o.busy[id] = busyRun{run, opt.Machine}
 	return id, nil
 }
 
 // busyName reports whether a run under way makes a point of that name. Two
 // first runs of one name would make two machines of it. The caller holds mu.
 func (o *Owner) busyName(name string) bool {
-	for _, n := range o.busy {
-		if n == name {
+	for _, b := range o.busy {
+		if b.machine == name {
 			return true
 		}
 	}

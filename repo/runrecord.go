@@ -189,8 +189,9 @@ type UnfinishedRun struct {
 	Bytes     int64 // of them
 }
 
-// UnfinishedRuns lists them in order of time. Each stays until the machine's
-// next point, or until AbandonRuns.
+// UnfinishedRuns lists them in order of time, with those that are still under
+// way, of which AskOwner tells. Each stays until the machine's next point, or until
+// AbandonRuns.
 func (r *Repository) UnfinishedRuns(ctx context.Context) ([]UnfinishedRun, error) {
 	ids, err := listRuns(r.fsys)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"os"
 	"slices"
@@ -21,7 +20,7 @@ import (
 // alone may connect to. A request is one line of JSON; the answers are lines
 // too, the last of which has a result or an error:
 //
-//	{"verb":"status"}              →  {"taken":true} {"result":{"holder":{…},"runs":["web1"]}}
+//	{"verb":"status"}              →  {"taken":true} {"result":{"holder":{…},"runs":["web1"],"runIds":["…"]}}
 //	{"verb":"sweep"}               →  {"taken":true} {"progress":{…}} … {"result":{…}}
 //	{"verb":"expire","args":[…]}   →  {"taken":true} {"error":"point … pinned by …","kind":"pinned"}
 //
@@ -32,7 +31,8 @@ import (
 // OwnerStatus is what the owner says of itself.
 type OwnerStatus struct {
 	Holder Holder   `json:"holder"`
-	Runs   []string `json:"runs"` // machines with a run under way
+	Runs   []string `json:"runs"`   // machines with a run under way
+	RunIDs []RunID  `json:"runIds"` // of these runs
 }
 
 type ownerRequest struct {
@@ -193,7 +193,11 @@ func (o *Owner) status() OwnerStatus {
 	st := OwnerStatus{Holder: readHolder(o.fsys)}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	st.Runs = slices.Sorted(maps.Values(o.busy))
+	for _, b := range o.busy {
+		st.Runs, st.RunIDs = append(st.Runs, b.machine), append(st.RunIDs, b.id)
+	}
+	slices.Sort(st.Runs)
+	slices.Sort(st.RunIDs)
 	return st
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,6 +34,23 @@ func verbs() map[string]verb {
 		"retain": verbOf(func(ctx context.Context, o *Owner, opt RetainOptions, _ func(any)) (RetainResult, error) {
 			return o.Retain(ctx, opt)
 		}),
+		"sweep": verbOf(func(ctx context.Context, o *Owner, _ struct{}, progress func(any)) (SweepResult, error) {
+			return o.Sweep(ctx, SweepOptions{Progress: func(p SweepProgress) { progress(p) }})
+		}),
+		"compact": verbOf(func(ctx context.Context, o *Owner, opt CompactOptions, progress func(any)) (CompactResult, error) {
+			opt.Progress = func(p CompactProgress) { progress(p) }
+			return o.Compact(ctx, opt)
+		}),
+		"evacuate": verbOf(func(ctx context.Context, o *Owner, opt CompactOptions, progress func(any)) (CompactResult, error) {
+			opt.Progress = func(p CompactProgress) { progress(p) }
+			return o.Evacuate(ctx, opt)
+		}),
+		"synthesize": verbOf(func(ctx context.Context, o *Owner, id PointID, progress func(any)) (SynthesizePlan, error) {
+			return o.Synthesize(ctx, id, SynthesizeOptions{Progress: func(p SynthesizeProgress) { progress(p) }})
+		}),
+		"abandon": verbOf(func(_ context.Context, o *Owner, machineID string, _ func(any)) (int, error) {
+			return o.AbandonRuns(machineID)
+		}),
 	}
 }
 
@@ -48,15 +66,33 @@ func verbOf[A, R any](do func(ctx context.Context, o *Owner, args A, progress fu
 				return nil, fmt.Errorf("%w: %w", errRequest, err)
 			}
 		}
-		res, err := do(ctx, o, args, func(v any) {
+		res, err := do(ctx, o, args, paced(func(v any) {
 			if p, err := json.Marshal(v); err == nil && progress != nil {
 				progress(p)
 			}
-		})
+		}))
 		if err != nil {
 			return nil, err
 		}
 		return json.Marshal(res)
+	}
+}
+
+// reportEvery is the least time between two reports of progress.
+const reportEvery = 100 * time.Millisecond
+
+// paced passes a report on unless there was one a moment ago. It may be called
+// by several goroutines at once.
+func paced(report func(any)) func(any) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(v any) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.Sub(last) >= reportEvery {
+			last = now
+			report(v)
+		}
 	}
 }
 
@@ -71,10 +107,19 @@ func (o *Owner) perform(ctx context.Context, name string, args json.RawMessage, 
 
 // Perform does one of an owner's verbs: it asks the owner of the repository, if
 // there is one, and else is it, for which it waits at most wait; then
-// *BusyError. args and what result points to are what the verb takes and
-// returns: for "expire" []Expiry and ExpireResult, for "recall" PointID and
-// ledger.Head, for "retain" RetainOptions and RetainResult. progress, unless nil,
-// gets what the verb reports. Cancelling ctx cancels the verb, wherever it runs.
+// *BusyError. args, what result points to, and what progress gets unless it is
+// nil, are what the verb takes, returns and reports:
+//
+//	expire      []Expiry        ExpireResult
+//	recall      PointID         ledger.Head
+//	retain      RetainOptions   RetainResult
+//	sweep       nothing         SweepResult      SweepProgress
+//	compact     CompactOptions  CompactResult    CompactProgress
+//	evacuate    CompactOptions  CompactResult    CompactProgress
+//	synthesize  PointID         SynthesizePlan   SynthesizeProgress
+//	abandon     a machine's id  how many runs
+//
+// Cancelling ctx cancels the verb, wherever it runs.
 func Perform(ctx context.Context, fsys vfs.FS, opt Options, wait time.Duration, verb string, args, result any, progress func(json.RawMessage)) error {
 	opt.defaults()
 	for deadline := time.Now().Add(wait); ; {
