@@ -71,6 +71,7 @@ const (
 type sample struct {
 	shape     sampleShape
 	fs, state *vfs.Mem
+	past      *vfs.Mem // fs as it was when it had one point
 	points    []samplePoint
 }
 
@@ -174,6 +175,9 @@ func makeSample(t *testing.T, shape sampleShape) *sample {
 			t.Fatal(err)
 		}
 		s.points = append(s.points, samplePoint{run.Point.ID, slices.Clone(small), slices.Clone(big)})
+		if s.past == nil {
+			s.past = s.clone()
+		}
 		small[rng.IntN(sampleFrame)]++ // one frame of the first chunk, and some others
 		small[5*sampleChunk+rng.IntN(sampleFrame)]++
 		big[rng.IntN(len(big))]++

@@ -35,7 +35,8 @@ type Owner struct {
 	guard  *guard
 	upkeep sync.Mutex // held by what removes or rewrites packs; comes before commit
 
-	scrubbing sync.Mutex // held by a scrub
+	scrubbing sync.Mutex // held by a scrub, which comes after upkeep
+	stopScrub atomic.Pointer[context.CancelCauseFunc]
 
 	// lacking is the first segment that names a pack which could not be indexed;
 	// 0 when there is none. The index never claims to go further.
@@ -470,6 +471,7 @@ func (o *Owner) Close() error {
 	if o.lock == nil {
 		return nil // closed before
 	}
+	o.endScrub()
 	var errs []error
 	if o.socket != nil {
 		errs = append(errs, o.socket.close())

@@ -12,7 +12,7 @@ import (
 type RepairOptions struct {
 	// From is another repository that may have what is lost here: a copy of this
 	// one, or one that holds the same restore points. nil: none.
-	From *Repository
+	From *Repository `json:"-"`
 
 	// Known repairs the damage that is known, without a scrub before.
 	Known bool

@@ -16,7 +16,7 @@ import (
 
 // repairFiles gives every file but packs the bytes it should have.
 func (r *repairer) repairFiles(ctx context.Context) error {
-	faults, err := r.checkFiles(ctx, r.inv, r.opt.From)
+	faults, err := r.checkFiles(ctx, r.inv, r.Owner, r.opt.From)
 	if err != nil {
 		return err
 	}
@@ -29,8 +29,10 @@ func (r *repairer) repairFiles(ctx context.Context) error {
 			_, err = r.reindex(ctx)
 			reindexed = err == nil
 		case f.HealedBy == byReindex:
-		case f.HealedBy == byScrub:
-			err = r.fsys.Remove(f.Path)
+		case f.HealedBy == byScrub, f.HealedBy == byClose:
+			err = r.fsys.Remove(f.Path) // it is made again
+		case f.HealedBy == bySweep:
+			err = r.dropRefs()
 		case f.HealedBy == byOwner && path.Dir(f.Path) != runsDir:
 			err = r.flushIndex()
 		default:
@@ -49,6 +51,15 @@ func (r *repairer) repairFiles(ctx context.Context) error {
 		r.report.Left = append(r.report.Left, f.DamagedFile)
 	}
 	return nil
+}
+
+// dropRefs has the next sweep count anew.
+func (r *repairer) dropRefs() error {
+	c, err := r.ownRefs()
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.reset(), c.commit(ledger.Head{}), c.table.Close())
 }
 
 // unvoid keeps a point that has its manifest again from being closed as void.

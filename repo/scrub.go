@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -43,7 +44,7 @@ type ScrubOptions struct {
 	Share          float64 // of the time, that reading may take; 0: all
 
 	// Progress is called now and then, by several goroutines, one at a time.
-	Progress func(ScrubProgress)
+	Progress func(ScrubProgress) `json:"-"`
 }
 
 // ScrubProgress says how far a scrub is.
@@ -125,13 +126,31 @@ func (r *Repository) Scrub(ctx context.Context, opt ScrubOptions) (*ScrubReport,
 }
 
 // Scrub is Repository.Scrub, and remembers: which pack was verified when, and
-// what is damaged. One at a time: *BusyError while another is under way.
+// what is damaged. One at a time: *BusyError while another is under way. Closing
+// the owner ends it with ErrClosed; the next scrub goes on there.
 func (o *Owner) Scrub(ctx context.Context, opt ScrubOptions) (*ScrubReport, error) {
 	if !o.scrubbing.TryLock() {
-		return nil, &BusyError{Holder{Doing: "scrub", Since: o.now()}}
+		return nil, &BusyError{Holder{PID: os.Getpid(), Doing: "scrub", Since: o.now()}}
 	}
 	defer o.scrubbing.Unlock()
-	return o.scrub(ctx, opt, o)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	o.stopScrub.Store(&cancel)
+	defer o.stopScrub.Store(nil)
+	rep, err := o.scrub(ctx, opt, o)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, ErrClosed) {
+		err = fmt.Errorf("scrub: %w", cause)
+	}
+	return rep, err
+}
+
+// endScrub stops a scrub under way, since the owner is to be closed, and lets no
+// other begin.
+func (o *Owner) endScrub() {
+	if stop := o.stopScrub.Load(); stop != nil {
+		(*stop)(ErrClosed)
+	}
+	o.scrubbing.Lock()
 }
 
 func (r *Repository) scrub(ctx context.Context, opt ScrubOptions, own *Owner) (*ScrubReport, error) {
@@ -161,7 +180,7 @@ func (s *scrubber) run(ctx context.Context) (err error) {
 		return err
 	}
 	todo := s.choose()
-	if s.report.Files, err = s.scrubFiles(ctx, s.inv); err != nil {
+	if s.report.Files, err = s.scrubFiles(ctx); err != nil {
 		return err
 	}
 	if s.report.Orphans, err = s.orphans(ctx, s.inv); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -272,4 +273,28 @@ func TestNextRunHeals(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestScrubEndsWithOwner closes the owner while it scrubs.
+func TestScrubEndsWithOwner(t *testing.T) {
+	s := sampleOf(t, sampleShape{false, -1})
+	mem := s.clone()
+	o := s.own(t, mem)
+	begun, ended := make(chan struct{}), make(chan error)
+	go func() {
+		var once sync.Once
+		_, err := o.Scrub(t.Context(), ScrubOptions{BytesPerSecond: 1 << 20, Progress: func(ScrubProgress) { once.Do(func() { close(begun) }) }})
+		ended <- err
+	}()
+	<-begun
+	start := time.Now()
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, ErrClosed) || time.Since(start) > 2*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+	if rep := s.scrubOwned(t, mem, ScrubOptions{}); !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
 }

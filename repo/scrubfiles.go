@@ -12,6 +12,7 @@ import (
 
 	"holdfast/repo/index"
 	"holdfast/repo/ledger"
+	"holdfast/repo/refcount"
 	"holdfast/repo/seal"
 	"holdfast/repo/vfs"
 )
@@ -29,6 +30,8 @@ const (
 	byOther   = "the other repository"
 	byReindex = "reindex"
 	byScrub   = "the next scrub"
+	bySweep   = "the next sweep"
+	byClose   = "the next one who closes it"
 	byOwner   = "the next one who writes"
 )
 
@@ -42,6 +45,7 @@ type fileFault struct {
 type fileCheck struct {
 	*Repository
 	inv    *inventory
+	own    *Owner        // who writes; nil: perhaps another process
 	from   *Repository   // may have what is lost here; nil: none
 	state  *ledger.State // up to the first segment that can't be read
 	keys   map[string]keyState
@@ -56,8 +60,8 @@ type keyState struct {
 }
 
 // scrubFiles is checkFiles as a report has it.
-func (r *Repository) scrubFiles(ctx context.Context, inv *inventory) ([]DamagedFile, error) {
-	faults, err := r.checkFiles(ctx, inv, nil)
+func (s *scrubber) scrubFiles(ctx context.Context) ([]DamagedFile, error) {
+	faults, err := s.checkFiles(ctx, s.inv, s.own, nil)
 	list := make([]DamagedFile, len(faults))
 	for i := range faults {
 		list[i] = faults[i].DamagedFile
@@ -66,9 +70,10 @@ func (r *Repository) scrubFiles(ctx context.Context, inv *inventory) ([]DamagedF
 }
 
 // checkFiles reads every file but packs, both copies of what has a twin. What is
-// lost in both may be had from another repository, nil for none.
-func (r *Repository) checkFiles(ctx context.Context, inv *inventory, from *Repository) ([]fileFault, error) {
-	c := &fileCheck{Repository: r, inv: inv, from: from, keys: make(map[string]keyState), named: make(map[string]bool)}
+// lost in both may be had from another repository, nil for none. own is who
+// writes, if that is this process.
+func (r *Repository) checkFiles(ctx context.Context, inv *inventory, own *Owner, from *Repository) ([]fileFault, error) {
+	c := &fileCheck{Repository: r, inv: inv, own: own, from: from, keys: make(map[string]keyState), named: make(map[string]bool)}
 	c.dirs()
 	for _, step := range []func(context.Context) error{c.segments, c.settingsFiles, c.keyFiles, c.manifests, c.runRecords, c.index, c.savedState} {
 		if err := errors.Join(step(ctx), ctx.Err()); err != nil {
@@ -95,18 +100,50 @@ func (c *fileCheck) dirs() {
 // returns its bytes; nil when there is none. Whoever writes may be between the two
 // copies of what is newest, so that is looked at again.
 func (c *fileCheck) pair(ctx context.Context, name string, newest bool, check func([]byte) error) []byte {
+	faults, good := readPair(c.fsys, name, check)
+	if newest {
+		c.settled(ctx, func() bool {
+			faults, good = readPair(c.fsys, name, check)
+			return len(faults) == 0
+		})
+	}
+	if good == nil && c.from != nil {
+		good = takeFrom(c.from, name, check, faults)
+	}
+	c.faults = append(c.faults, faults...)
+	return good
+}
+
+// settled looks until all is well, or until whoever may be writing has had the
+// time to end what it is in the middle of. It looks at least once.
+func (c *fileCheck) settled(ctx context.Context, look func() bool) {
+	if look() {
+		return
+	}
+	if c.own != nil {
+		c.own.commit.Lock()
+		defer c.own.commit.Unlock()
+		look()
+		return
+	}
 	const tries, pause = 20, 50 * time.Millisecond
-	for i := 0; ; i++ {
-		faults, good := readPair(c.fsys, name, check)
-		if len(faults) == 0 || !newest || i == tries || ctx.Err() != nil {
-			if good == nil && c.from != nil {
-				good = takeFrom(c.from, name, check, faults)
-			}
-			c.faults = append(c.faults, faults...)
-			return good
-		}
+	for i := 0; i < tries && c.owned() && ctx.Err() == nil && !look(); i++ {
 		time.Sleep(pause)
 	}
+	look()
+}
+
+// owned reports whether somebody may be writing.
+func (c *fileCheck) owned() bool {
+	if _, err := c.fsys.Stat(lockName); err != nil {
+		return false
+	}
+	l, err := c.fsys.Lock(lockName, vfs.Shared)
+	if err != nil {
+		return errors.Is(err, vfs.ErrLocked)
+	}
+	_ = l.Unlock() // the file was not written
+	return false
 }
 
 // readPair is pair, once.
@@ -416,37 +453,39 @@ func (c *fileCheck) index(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	if covers := x.Covers(); covers < c.inv.last {
-		if now, err := c.coversNow(ctx, c.inv.last); err != nil || !now {
-			c.fault(indexDir, byOwner, nil, "the index goes to ledger segment %d of %d", covers, c.inv.last)
-			return err
-		}
+	if last, err := lastSegment(c.fsys); err != nil {
+		return err
+	} else if covers := x.Covers(); covers > last {
+		// It is written after the segment that it names.
+		c.fault(segmentPath(covers), "", nil, "missing: the ledger ends at segment %d, and had %d", last, covers)
+		return nil
+	}
+	covers := x.Covers()
+	c.settled(ctx, func() bool {
+		covers = max(covers, c.coversNow())
+		return covers >= c.inv.last
+	})
+	if covers < c.inv.last {
+		c.fault(indexDir, byOwner, nil, "the index goes to ledger segment %d of %d", covers, c.inv.last)
 	}
 	return nil
 }
 
-// coversNow waits a moment for whoever has committed to write the index.
-func (c *fileCheck) coversNow(ctx context.Context, last uint64) (bool, error) {
-	const tries, pause = 20, 50 * time.Millisecond
-	for range tries {
-		x, err := index.Open(c.fsys, indexDir, index.Options{CacheBytes: 1 << 20})
-		if err != nil {
-			return false, nil
-		}
-		covers := x.Covers()
-		if err := x.Close(); err != nil {
-			return false, err
-		}
-		if covers >= last || ctx.Err() != nil {
-			return true, ctx.Err()
-		}
-		time.Sleep(pause)
+// coversNow asks the newest index files; 0 when they can't tell.
+func (c *fileCheck) coversNow() uint64 {
+	x, err := index.Open(c.fsys, indexDir, index.Options{CacheBytes: 1 << 20})
+	if err != nil {
+		return 0
 	}
-	return false, nil
+	defer x.Close() //nolint:errcheck // nothing was written
+	return x.Covers()
 }
 
 // savedState reads what can be made again and lies beside the index.
-func (c *fileCheck) savedState(context.Context) error {
+func (c *fileCheck) savedState(ctx context.Context) error {
+	if err := errors.Join(c.checkpoints(), c.counts(ctx)); err != nil {
+		return err
+	}
 	verified := verifiedFiles(c.fsys)
 	list, err := verified.numbers()
 	if err != nil {
@@ -463,4 +502,51 @@ func (c *fileCheck) savedState(context.Context) error {
 		c.fault(known.path(n), byScrub, nil, "%v", err)
 	}
 	return nil
+}
+
+// checkpoints holds saved states of the ledger to the ledger. Those that are
+// sealed need the key.
+func (c *fileCheck) checkpoints() error {
+	list, err := listCheckpoints(c.fsys)
+	if err != nil {
+		return notThere(err)
+	}
+	for _, n := range list {
+		_, err := c.readCheckpoint(n)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNeedKey) {
+			c.fault(checkpointPath(n), byClose, nil, "%v", err)
+		}
+	}
+	return nil
+}
+
+// counts reads the reference counts. While a sweep is at work its files come and
+// go.
+func (c *fileCheck) counts(ctx context.Context) error {
+	var err error
+	c.settled(ctx, func() bool {
+		err = readCounts(ctx, c.fsys)
+		return !errors.Is(err, fs.ErrNotExist)
+	})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, refcount.ErrDamaged) {
+		c.fault(refsDir, bySweep, nil, "%v", err)
+		return nil
+	}
+	return err
+}
+
+// readCounts reads all there is of them; that may be nothing.
+func readCounts(ctx context.Context, fsys vfs.FS) error {
+	if _, err := fsys.Stat(refsDir); err != nil {
+		return notThere(err)
+	}
+	t, err := refcount.Open(fsys, refsDir, refcount.Options{})
+	if err != nil {
+		return err
+	}
+	err = t.Skipped()
+	if err == nil {
+		err = t.Walk(func([refcount.PrefixBytes]byte, int64) error { return ctx.Err() })
+	}
+	return errors.Join(err, t.Close())
 }

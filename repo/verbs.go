@@ -48,6 +48,17 @@ func verbs() map[string]verb {
 		"synthesize": verbOf(func(ctx context.Context, o *Owner, id PointID, progress func(any)) (SynthesizePlan, error) {
 			return o.Synthesize(ctx, id, SynthesizeOptions{Progress: func(p SynthesizeProgress) { progress(p) }})
 		}),
+		"scrub": verbOf(func(ctx context.Context, o *Owner, opt ScrubOptions, progress func(any)) (*ScrubReport, error) {
+			opt.Progress = func(p ScrubProgress) { progress(p) }
+			return o.Scrub(ctx, opt)
+		}),
+		"repair": verbOf(func(ctx context.Context, o *Owner, opt RepairOptions, progress func(any)) (*RepairReport, error) {
+			opt.Scrub.Progress = func(p ScrubProgress) { progress(p) }
+			return o.Repair(ctx, opt)
+		}),
+		"reindex": verbOf(func(ctx context.Context, o *Owner, _ struct{}, _ func(any)) (*ReindexReport, error) {
+			return o.Reindex(ctx)
+		}),
 		"abandon": verbOf(func(_ context.Context, o *Owner, machineID string, _ func(any)) (int, error) {
 			return o.AbandonRuns(machineID)
 		}),
@@ -117,6 +128,9 @@ func (o *Owner) perform(ctx context.Context, name string, args json.RawMessage, 
 //	compact     CompactOptions  CompactResult    CompactProgress
 //	evacuate    CompactOptions  CompactResult    CompactProgress
 //	synthesize  PointID         SynthesizePlan   SynthesizeProgress
+//	scrub       ScrubOptions    ScrubReport      ScrubProgress
+//	repair      RepairOptions   RepairReport     ScrubProgress
+//	reindex     nothing         ReindexReport
 //	abandon     a machine's id  how many runs
 //
 // Cancelling ctx cancels the verb, wherever it runs.
