@@ -40,6 +40,9 @@
 //	            another     machine                 stats, diff
 //	run         yes         no: BusyError yes       yes
 //	pin, unpin  yes         yes           yes       yes
+//	expire      yes         yes           yes       yes
+//	recall      yes         yes           yes       yes
+//	retain      yes         yes           yes       yes
 //	keys        yes         yes           yes       yes
 //	Own         no: *BusyError, or wait   yes       yes
 //	Create      no: the directory is empty
@@ -51,6 +54,11 @@
 // A copy from another repository is one run for each point: of that machine, one
 // after the other (copy.go). The source it only reads, with a lease, whoever owns
 // and writes it.
+//
+// Expire, Recall and Retain write the ledger as a commit does, one after the
+// other. A point may expire while it is read or is the parent of a run: its bytes
+// stay until the lease ends. Of a pin and an expiry that meet one gives way to the
+// other. An owner does these, and others, for whoever asks it (Perform).
 //
 // Runs that overlap share what each has stored already; a chunk that both find
 // new at the same time is stored twice. Commits are one after the other.

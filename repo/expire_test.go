@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"holdfast/repo"
@@ -420,4 +421,31 @@ func TestExpireOverlap(t *testing.T) {
 		}
 		w.points = w.points[5:]
 	})
+}
+
+// TestReserve lets a point go on a full volume, and another after there was room
+// for a while: the reserve is set aside again.
+func TestReserve(t *testing.T) {
+	w := newWorld(false, 1)
+	if err := threeReserved(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.mem.SetCapacity(w.mem.Used())
+		_, err := w.session(t.Context(), oneDisk("db", dense(1, 1000)))
+		is(t, "a backup on a full volume", err, syscall.ENOSPC)
+		w.doing = nil
+		w.mem.SetCapacity(w.mem.Used())
+		id := pointIDs(w)[0]
+		if err := w.with(t.Context(), func(o *repo.Owner) error {
+			_, err := o.Expire(t.Context(), id, "")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		w.points = w.points[1:]
+		w.mem.SetCapacity(1 << 40)
+		repotest.CheckAccount(t, w.disk, w.options())
+		repotest.Check(t, w.disk, w.options(), w.model())
+	}
 }

@@ -123,6 +123,9 @@ func (r *Repository) Pins(id PointID) ([]string, error) {
 	return pins[id], err
 }
 
+// Pinned lists the names under which points are pinned, those of all points.
+func (r *Repository) Pinned() (map[PointID][]string, error) { return r.pins() }
+
 func pinPath(id PointID, name string) string {
 	return leasesDir + "/" + pinPrefix + string(id) + "-" + name
 }

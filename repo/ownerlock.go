@@ -32,7 +32,8 @@ func lockOwner(ctx context.Context, fsys vfs.FS, doing string, now func() time.T
 	for {
 		l, err := fsys.Lock(lockName, vfs.Exclusive)
 		if err == nil {
-			if err := writeHolder(fsys, doing, now()); err != nil {
+			// On a full volume nobody is told who the owner is, and it may make room.
+			if err := writeHolder(fsys, doing, now()); err != nil && !isFull(err) {
 				return nil, errors.Join(err, l.Unlock())
 			}
 			return l, nil

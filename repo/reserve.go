@@ -62,8 +62,8 @@ func giveUpReserve(fsys vfs.FS) (bool, error) {
 	return true, nil
 }
 
-// restoreReserve sets the reserve aside again where it may have been given up,
-// if afterwards there is as much room left. It is no failure when that can't be
+// restoreReserve sets the reserve aside again where it may have been given up, or
+// as much of it as half of the room there is. It is no failure when that can't be
 // done.
 func (o *Owner) restoreReserve() {
 	info, err := o.fsys.Stat(reserveName)
@@ -79,8 +79,13 @@ func (o *Owner) restoreReserve() {
 }
 
 func setAside(fsys vfs.FS, n int64) error {
-	if free, err := fsys.Free(); err != nil || free < 2*uint64(n) {
+	free, err := fsys.Free()
+	if err != nil {
 		return err
+	}
+	const block = 4096
+	if n = min(n, int64(min(free/2, 1<<62))/block*block); n == 0 {
+		return nil
 	}
 	f, err := fsys.OpenWrite(reserveName)
 	if err != nil {

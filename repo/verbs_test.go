@@ -129,7 +129,9 @@ func TestPerformBusy(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- Perform(t.Context(), dir, l.opt, time.Minute, "expire", []Expiry{}, new(ExpireResult), nil) }()
+	go func() {
+		done <- Perform(t.Context(), dir, l.opt, time.Minute, "expire", []Expiry{}, new(ExpireResult), nil)
+	}()
 	time.Sleep(lockPoll / 2)
 	if err := o.Close(); err != nil {
 		t.Error(err)
@@ -160,7 +162,9 @@ func TestPerformCancel(t *testing.T) {
 
 	// And one that is under way when the owner closes is waited for.
 	o.commit.Lock()
-	go func() { done <- l.perform(t, t.Context(), dir, "expire", []Expiry{{Point: points[1].ID}}, new(ExpireResult)) }()
+	go func() {
+		done <- l.perform(t, t.Context(), dir, "expire", []Expiry{{Point: points[1].ID}}, new(ExpireResult))
+	}()
 	time.Sleep(50 * time.Millisecond)
 	closed := make(chan error, 1)
 	go func() { closed <- o.Close() }()

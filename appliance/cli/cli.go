@@ -59,6 +59,7 @@ type app struct {
 	logFormat      string
 	passphraseFile string
 	identityFiles  []string
+	asked          []byte // the passphrase that a person was asked for
 
 	workFactor int // of scrypt for new passphrases; 0 means the default, which tests can't wait for
 }
@@ -105,6 +106,7 @@ also while it is being written.`,
 	group(cmd)
 	cmd.AddCommand(
 		newRepoInit(a), newRepoBackup(a), newRepoPoints(a), newRepoRestore(a), newRepoDiff(a), newRepoStats(a), newRepoCopy(a), newRepoSync(a),
+		newRepoExpire(a), newRepoRecall(a), newRepoRetain(a), newRepoPin(a), newRepoUnpin(a),
 		newRepoDump(a), newRepoKey(a), newRepoLedger(a),
 	)
 	return cmd

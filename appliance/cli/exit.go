@@ -8,6 +8,7 @@ import (
 
 	"holdfast/image"
 	"holdfast/repo"
+	"holdfast/repo/retention"
 )
 
 // Exit codes. They are part of the interface: documented in README.md, never
@@ -70,6 +71,9 @@ var outcomes = []outcome{
 	{wraps(errInterrupted), exitInterrupted, ""},
 	{wraps(context.Canceled), exitInterrupted, ""},
 	{kind[*usageError], exitUsage, ""},
+	{wraps(retention.ErrRule), exitUsage, "holdfast repo retain --help explains the rule"},
+	{wraps(repo.ErrPinned), exitFailed, `"holdfast repo unpin DIR POINT" takes a pin away`},
+	{wraps(repo.ErrExpired), exitFailed, `"holdfast repo recall DIR POINT" keeps it after all, while it is there`},
 	{wraps(repo.ErrName), exitUsage, "names have 1 to 255 bytes of UTF-8, no slash and no control characters; NAME=PATH names a disk"},
 	{wraps(repo.ErrTime), exitUsage, ""},
 	{wraps(repo.ErrNotFound), exitNotFound, `"holdfast repo points DIR" lists the restore points`},

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"holdfast/repo"
+	"holdfast/repo/retention"
 )
 
 func TestExitCode(t *testing.T) {
@@ -53,6 +54,9 @@ func TestExitCode(t *testing.T) {
 		"ErrShortSource":   {repo.ErrShortSource, 1},
 		"ErrClosure":       {repo.ErrClosure, 1},
 		"ErrClosed":        {repo.ErrClosed, 1},
+		"ErrPinned":        {repo.ErrPinned, 1},
+		"ErrExpired":       {repo.ErrExpired, 1},
+		"retention rule":   {retention.ErrRule, 64},
 		"ErrEmptied":       {repo.ErrEmptied, 1},
 	}
 	for name, tt := range tests {

@@ -68,6 +68,29 @@ func (a *app) owning(ctx context.Context, dir, doing string, wait time.Duration,
 	return fn(o)
 }
 
+// performing does one of an owner's verbs: it asks the process that owns the
+// repository in dir, or becomes it, for which it waits at most wait.
+func (a *app) performing(ctx context.Context, dir, doing string, wait time.Duration, verb string, args, result any) error {
+	d, err := openDir(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close() //nolint:errcheck // the owner has synced what it wrote
+	state, err := openState()
+	if err != nil {
+		return err
+	}
+	defer state.Close() //nolint:errcheck // the same
+	_, err = withKeys(a, func(opt repo.Options) (struct{}, error) {
+		opt.State, opt.Doing = state, doing
+		return struct{}{}, repo.Perform(ctx, d, opt, wait, verb, args, result, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	return nil
+}
+
 // withKeys opens with the keys that were given. When the repository is sealed
 // and there were none, a person at a terminal is asked for the passphrase.
 func withKeys[R any](a *app, open func(repo.Options) (R, error)) (R, error) {
@@ -76,11 +99,15 @@ func withKeys[R any](a *app, open func(repo.Options) (R, error)) (R, error) {
 	if err != nil {
 		return none, err
 	}
+	if opt.Passphrase == nil && opt.Identities == nil {
+		opt.Passphrase = a.asked
+	}
 	r, err := open(opt)
 	if errors.Is(err, repo.ErrNeedKey) && a.interactive() {
 		if opt.Passphrase, err = a.ask("Passphrase: "); err != nil {
 			return none, err
 		}
+		a.asked = opt.Passphrase // a verb may open the repository twice
 		r, err = open(opt)
 	}
 	return r, err

@@ -107,6 +107,47 @@ func fullDisk(t *testing.T, fs string) {
 		fs, full+3, run.Point.Counters.KnownBytes>>20, s.compared, s.restored)
 }
 
+// TestExpireFull lets points go where not a byte is free, and goes on backing up
+// when there is room.
+func TestExpireFull(t *testing.T) {
+	for _, fs := range []string{"xfs", "ext4"} {
+		t.Run(fs, func(t *testing.T) { expireFull(t, fs) })
+	}
+}
+
+func expireFull(t *testing.T, fs string) {
+	begin(t, "loop", "losetup", "mkfs."+fs)
+	rng := random(t)
+	v := newVolume(t, fs, 512<<20)
+	filler := filepath.Join(v.dir, "filler")
+	s := &site{t: t, rng: rng, dir: filepath.Join(v.dir, "repository"), scratch: t.TempDir(), program: program{state: t.TempDir()}}
+	s.program.must(t, s.initArgs(false)...)
+	m := s.addMachine("m", false, s.newDisk("m", "root", repotest.Dense, 8<<20))
+	for range 3 {
+		s.finished(m)
+		m.change(t, rng)
+	}
+	for range 2 {
+		fillUp(t, filler, 0)
+		p := s.model.Points()[0]
+		s.program.must(t, "repo", "expire", s.dir, string(p.ID))
+		s.model.Expire(p.ID)
+		s.compare()
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	s.finished(m)
+	s.account()
+	s.compare()
+	// And once more: the reserve was set aside again.
+	fillUp(t, filler, 0)
+	p := s.model.Points()[0]
+	s.program.must(t, "repo", "expire", s.dir, string(p.ID))
+	s.model.Expire(p.ID)
+	s.compare()
+}
+
 // fillUp makes or extends a file until only about left bytes are free.
 func fillUp(t *testing.T, name string, left int64) {
 	t.Helper()
