@@ -80,6 +80,9 @@ func (opt *RetainOptions) location() (*time.Location, error) {
 // Retain lets those points expire that the rule does not keep, each with the
 // reason in the ledger. It works though the volume is full.
 func (o *Owner) Retain(ctx context.Context, opt RetainOptions) (RetainResult, error) {
+	if o.store.keyless() {
+		return RetainResult{}, fmt.Errorf("retain: %w", ErrNeedKey) // what belongs to which job is sealed
+	}
 	// Somebody may pin a point between the plan and its end; then there is another plan.
 	const tries = 5
 	for try := 1; ; try++ {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -66,6 +67,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"bytes":  scriptBytes,
 	"flip":   scriptFlip,
 	"points": scriptPoints,
+	"damage": scriptDamage,
 	"mask":   scriptMask,
 	"hold":   scriptHold,
 	"loop":   scriptLoop,
@@ -113,6 +115,21 @@ func scriptFlip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(errors.Join(err, f.Close()))
 }
 
+// damage DIR OFFSET LENGTH flips a stretch of the largest data pack of DIR.
+func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
+	packs, err := filepath.Glob(ts.MkAbs(args[0]) + "/packs/data/*/*.pack")
+	ts.Check(err)
+	largest, size := "", int64(0)
+	for _, name := range packs {
+		info, err := os.Stat(name)
+		ts.Check(err)
+		if info.Size() > size {
+			largest, size = name, info.Size()
+		}
+	}
+	scriptFlip(ts, neg, []string{largest, args[1], args[2]})
+}
+
 // points DIR sets P1, P2, … to the ids of the restore points.
 func scriptPoints(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec("holdfast", append([]string{"repo", "points", "--json"}, args...)...))
@@ -130,6 +147,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "HEX64"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "HEX32"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{24}\b`), "PACK"},
+	{regexp.MustCompile(`\b(data|meta)/[0-9a-f]{2}/PACK\b`), "$1/XX/PACK"},
 	{regexp.MustCompile(`SHA256:[A-Za-z0-9+/]+`), "SHA256:KEY"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z`), "TIME"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "TIME"},
