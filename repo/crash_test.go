@@ -55,6 +55,10 @@ var mixes = []mix{
 	{name: "synthesize", before: worn, do: synthesizeLatest, thin: true},
 	{name: "evacuate", before: lockedAndWorn, do: evacuateAll, thin: true},
 	{name: "abandon", before: worn, do: abandonAll, thin: true},
+	{name: "scrub", before: initAndFirst, do: scrubByTurns},
+	{name: "repair", before: bitsLost, do: repairAll, thin: true},
+	{name: "repair from a copy", before: packsLost, do: repairFromCopy, thin: true},
+	{name: "reindex", before: initAndFirst, do: reindexAll},
 }
 
 func initOnly(ctx context.Context, w *world) error { return w.init(ctx) }

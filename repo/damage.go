@@ -219,6 +219,17 @@ func (s *store) loadDamage() {
 	s.damage.Store(d)
 }
 
+// ownDamage is loadDamage for the owner, who removes what a list has outlived.
+func (s *store) ownDamage() error {
+	s.loadDamage()
+	files := damageFiles(s)
+	list, err := files.numbers()
+	if err != nil || len(list) < 2 {
+		return err
+	}
+	return files.remove(list[1:])
+}
+
 // saveDamage makes a list the one that is known, durably. A list of nothing is
 // no file.
 func (s *store) saveDamage(d *damageList) error {

@@ -130,7 +130,9 @@ func (o *Owner) tidy(ctx context.Context) error {
 		return err
 	}
 	o.store.index, o.store.fill = x, o.fillIndex
-	o.store.loadDamage()
+	if err := o.store.ownDamage(); err != nil {
+		return err
+	}
 	if err := o.foldLedger(ctx, last, runs); err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ type world struct {
 	sealed     bool
 	create     repo.CreateOptions
 	ticks      *atomic.Int64
+	copy       *vfs.Mem // the repository before it was damaged; nil: it was not
 
 	mu      sync.Mutex // guards all below
 	created bool       // Create has returned
@@ -218,7 +219,7 @@ func (w *world) fork(crash vfs.CrashOptions) *world {
 	defer w.mu.Unlock()
 	f := &world{
 		mem: w.mem.CrashClone(crash), state: w.state.CrashClone(crash), sealed: w.sealed,
-		create: w.create, ticks: w.ticks, created: w.created,
+		create: w.create, ticks: w.ticks, copy: w.copy, created: w.created,
 		points: slices.Clone(w.points), doing: slices.Clone(w.doing), unsure: slices.Clone(w.unsure),
 	}
 	f.mem.SetCapacity(1 << 40) // who finds it full makes room
@@ -269,6 +270,11 @@ func (w *world) recover(ctx context.Context) error {
 			return fmt.Errorf("init again: %w", err)
 		case again:
 			w.created = true
+		}
+	}
+	if w.copy != nil {
+		if err := w.mend(ctx); err != nil {
+			return fmt.Errorf("repair: %w", err)
 		}
 	}
 	err := w.with(ctx, func(o *repo.Owner) error {
