@@ -67,12 +67,17 @@ func Compare(ctx context.Context, r *repo.Repository, want []Point) error {
 // ComparePoint says in what a point differs from what it should be: names and
 // sizes of disks, a whole restore, what NextData calls a hole, and reads here
 // and there.
-func ComparePoint(ctx context.Context, r *repo.Repository, want Point) (err error) {
+func ComparePoint(ctx context.Context, r *repo.Repository, want Point) error {
 	pr, err := r.OpenPoint(want.ID)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, pr.Close()) }()
+	return errors.Join(CompareReader(ctx, pr, want), pr.Close())
+}
+
+// CompareReader is ComparePoint for a point that is open, and may have expired
+// since.
+func CompareReader(ctx context.Context, pr *repo.Reader, want Point) error {
 	if got := pr.Point().Disks; len(got) != len(want.Disks) {
 		return fmt.Errorf("point %s has %d disks, want %d", want.ID, len(got), len(want.Disks))
 	}
