@@ -78,11 +78,9 @@ func (d *recordDecoder) chunk(ctx context.Context, h *pack.Header, rec []byte) e
 	}
 	return d.s.header(ctx, h.Base, func(b *pack.Header) error {
 		for i, f := range h.Frames {
-			if !f.InBase {
-				continue
-			}
-			f.InBase = false
-			if i >= len(b.Frames) || b.Frames[i] != f {
+			// Where in the base it lies, and how compressed, is another matter: the base may
+			// be stored twice, and readers ask the copy that there is.
+			if f.InBase && (i >= len(b.Frames) || b.Frames[i].InBase || b.Frames[i].Digest != f.Digest) {
 				return fmt.Errorf("frame %d: %w: its base has another", i, errDigest)
 			}
 		}
