@@ -292,6 +292,9 @@ func listCheckpoints(fsys vfs.FS) ([]uint64, error) {
 
 // loadCheckpoint returns the highest checkpoint that is good, or nil.
 func (r *Repository) loadCheckpoint() *checkpoint {
+	if r.settings.Sealed && r.store.keys == nil {
+		return nil
+	}
 	list, err := listCheckpoints(r.fsys)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -325,6 +326,8 @@ func BenchmarkPoints(b *testing.B) {
 		}
 		for _, fsys := range []vfs.FS{l.mem, dir} {
 			b.Run(fmt.Sprintf("%T, sealed %t", fsys, sealed), func(b *testing.B) {
+				began := cpuTime(b)
+				defer func() { b.ReportMetric(float64((cpuTime(b)-began).Milliseconds())/float64(b.N), "cpu-ms/op") }()
 				for b.Loop() {
 					r, err := Open(b.Context(), fsys, l.opt)
 					if err != nil {
@@ -341,6 +344,16 @@ func BenchmarkPoints(b *testing.B) {
 			})
 		}
 	}
+}
+
+// cpuTime is what this process has used so far, which says more than the clock on a
+// busy machine.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func copyTree(to, from vfs.FS) error {
@@ -362,4 +375,43 @@ func copyTree(to, from vfs.FS) error {
 		_, err = f.Write(p)
 		return errors.Join(err, f.Close())
 	})
+}
+
+// TestCheckpointCrash cuts the power at each step of an owner's end, when a
+// checkpoint takes the place of another.
+func TestCheckpointCrash(t *testing.T) {
+	l := newLong(t, true)
+	l.own(func(o *Owner) { l.commit(o, checkpointAtClose, 3) })
+	f := vfs.NewFaulty(l.mem)
+	o, err := Own(t.Context(), f, l.opt, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.commit(o, checkpointAtClose, 3)
+	var stops []*vfs.Mem
+	ways := vfs.Crashes(1, 2)
+	f.OnOp(func(i int, _ vfs.Op) { stops = append(stops, l.mem.CrashClone(ways[i%len(ways)])) })
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stops = append(stops, l.mem)
+	if len(stops) < 8 {
+		t.Fatalf("stopped %d times", len(stops))
+	}
+	for i, mem := range stops {
+		s := &long{tb: t, mem: mem, state: l.state, opt: l.opt, runs: l.runs}
+		if points := s.points(); len(points) != l.runs {
+			t.Errorf("stop %d: %d points, want %d", i, len(points), l.runs)
+		}
+		if i%3 > 0 {
+			continue
+		}
+		s.own(func(o *Owner) { s.commit(o, checkpointAtClose, 3) })
+		if got := s.checkpoints(); len(got) != 1 {
+			t.Errorf("stop %d: checkpoints %d afterwards", i, got)
+		}
+		if points := s.points(); len(points) != s.runs {
+			t.Errorf("stop %d: %d points, want %d", i, len(points), s.runs)
+		}
+	}
 }
