@@ -44,6 +44,9 @@
 //	recall      yes         yes           yes       yes
 //	retain      yes         yes           yes       yes
 //	keys        yes         yes           yes       yes
+//	scrub       yes         yes           yes       yes
+//	repair      yes         yes           yes       yes
+//	reindex     waits       waits         waits     yes
 //	Own         no: *BusyError, or wait   yes       yes
 //	Create      no: the directory is empty
 //
@@ -54,6 +57,11 @@
 // A copy from another repository is one run for each point: of that machine, one
 // after the other (copy.go). The source it only reads, with a lease, whoever owns
 // and writes it.
+//
+// A scrub runs beside everything, another scrub of the same owner apart: packs that
+// a sweep removes meanwhile are not missed. Repair and Reindex wait for sweeps and
+// the like, and they for them; while the index is made anew, those of this process who
+// ask it stand still.
 //
 // Expire, Recall and Retain write the ledger as a commit does, one after the
 // other. A point may expire while it is read or is the parent of a run: its bytes

@@ -288,4 +288,6 @@ func TestFormatExamples(t *testing.T) {
 	has("leaf's payload", hex.Dump(read("blockmap/testdata/leaf")))
 	has("frame table", hex.Dump(read("blockmap/testdata/table-plain")))
 	has("index list", hex.Dump(read("index/testdata/list")))
+	has("list of verified packs", hex.Dump(read("testdata/verified")))
+	has("list of known damage", hex.Dump(read("testdata/damage")))
 }
