@@ -126,7 +126,7 @@ func (r *run) readDisk(ctx context.Context, dr *DiskRun, d SourceDisk, parent *p
 	}
 	p := &diskRun{
 		store: r.store, rand: r.rand, compression: r.opt.Compression, src: d.Source,
-		known: r.isKnown, lost: r.store.isLost, sink: sink, trust: plan.read, listed: plan.mode == ReadChanged,
+		known: r.isKnown, knownBase: r.isKnownBase, lost: r.store.isLost, sink: sink, trust: plan.read, listed: plan.mode == ReadChanged,
 	}
 	if plan.mode != ReadFull {
 		p.parent = &parentMap{cursor: blockmap.NewCursor(r.nodes, old), chunks: old.Chunks}
@@ -146,6 +146,14 @@ func (r *run) isKnown(id chunk.ID) (bool, error) {
 		return true, nil
 	}
 	return r.known(id)
+}
+
+// isKnownBase is isKnown for what a patch is to be based on.
+func (r *run) isKnownBase(id chunk.ID) (bool, error) {
+	if e, _ := r.data.has(id); e != nil && !e.Patch {
+		return true, nil
+	}
+	return r.knownBase(id)
 }
 
 // A diskSink stores what the pipeline found and edits the disk's map.

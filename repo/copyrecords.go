@@ -230,7 +230,7 @@ func (w *recordCopier) verify(h *pack.Header, b []byte) error {
 // record has the frames that the patch lacks where the patch says. It fills in
 // what the leaf must know of the base.
 func (w *recordCopier) fits(ctx context.Context, e *blockmap.Entry) (bool, error) {
-	known, err := w.run.isKnown(e.Base)
+	known, err := w.run.isKnownBase(e.Base)
 	if !known || err != nil {
 		return false, err
 	}
@@ -267,7 +267,7 @@ func (w *recordCopier) encode(ctx context.Context, j *job) error {
 		return w.lost(ctx, j, err)
 	}
 	if j.base != nil {
-		known, err := w.run.isKnown(j.base.id)
+		known, err := w.run.isKnownBase(j.base.id)
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ type guard struct {
 	condemned map[pack.Name]bool
 	runs      map[*pins]bool
 	loose     map[pack.Name]bool // stored, and in no segment of the ledger
+	acquitted uint64             // how often a mark of condemned was taken away
 
 	// While a sweep is at work it relies on counts of a ledger head that it took
 	// at its beginning. What runs have relied on that ended since is kept here,
@@ -56,22 +57,35 @@ func (p *pins) end() {
 	}
 }
 
+// asking returns what hold needs to know of the moment before the index is asked.
+func (p *pins) asking() uint64 {
+	p.guard.mu.Lock()
+	defer p.guard.mu.Unlock()
+	return p.guard.acquitted
+}
+
 // hold pins the first of the places that is going to stay, and returns it; nil
-// when there is none.
-func (p *pins) hold(locs []index.Location) *index.Location {
+// when there is none. The places are what the index said after asking returned
+// asked. If packs were removed since, they may be in one of these, which bears no
+// mark any more: then it pins nothing, current is false, and the index has to be
+// asked again.
+func (p *pins) hold(asked uint64, locs []index.Location) (loc *index.Location, current bool) {
 	if len(locs) == 0 {
-		return nil
+		return nil, true
 	}
 	g := p.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.acquitted != asked {
+		return nil, false
+	}
 	for i := range locs {
 		if name := locs[i].Pack; !g.condemned[name] {
 			p.packs[name] = true
-			return &locs[i]
+			return &locs[i], true
 		}
 	}
-	return nil
+	return nil, true
 }
 
 // stored pins a pack that the run itself is storing, before anybody can find it.
@@ -158,4 +172,5 @@ func (g *guard) acquit(name pack.Name) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.condemned, name)
+	g.acquitted++
 }

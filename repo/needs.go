@@ -3,6 +3,7 @@ package repo
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"holdfast/repo/chunk"
 	"holdfast/repo/index"
@@ -159,14 +160,25 @@ func (q *needs) leans(at *index.Location) (bool, error) {
 }
 
 // serving chooses among the copies of a record: the newest, and for one that is
-// a base also the newest that has no base itself.
+// a base also the newest that has no base itself. One whose own base is gone, freed
+// when nothing needed the two, serves only where there is nothing else.
 func (q *needs) serving(id chunk.ID, locs []index.Location, leaned bool) (s serving, err error) {
-	locs = q.store.sound(locs)
-	for i := range locs {
-		loc := &locs[i]
-		if !q.packs.lasts(loc.Pack) {
-			continue
+	locs = slices.DeleteFunc(slices.Clone(q.store.sound(locs)), func(l index.Location) bool { return !q.packs.lasts(l.Pack) })
+	first := 0
+	if len(locs) > 1 {
+		for i := range locs {
+			stands, err := q.stands(&locs[i])
+			if err != nil {
+				return s, err
+			}
+			if stands {
+				first = i
+				break
+			}
 		}
+	}
+	for i := first; i < len(locs); i++ {
+		loc := &locs[i]
 		if s.best == nil {
 			s.best = loc
 		}
@@ -179,6 +191,34 @@ func (q *needs) serving(id chunk.ID, locs []index.Location, leaned bool) (s serv
 		}
 	}
 	return s, nil
+}
+
+// stands reports whether a copy of a record has what it is based on. One that
+// can't be read does not.
+func (q *needs) stands(loc *index.Location) (bool, error) {
+	if loc.Kind == pack.Chunk {
+		return true, nil
+	}
+	h, err := q.store.headerAt(loc)
+	if err != nil || h.Base.IsNull() {
+		return err == nil, nil
+	}
+	return q.hasWhole(h.Base)
+}
+
+// hasWhole reports whether a base is stored, in a copy that has no base itself.
+func (q *needs) hasWhole(base chunk.ID) (bool, error) {
+	locs, err := q.store.lookup(base)
+	if err != nil {
+		return false, err
+	}
+	locs = q.store.sound(locs)
+	for i := range locs {
+		if !q.packs.isCondemned(locs[i].Pack) && !q.hasBase(base, &locs[i]) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // hasBase reports whether a copy of a record has a base. One that can't be read

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -15,15 +16,16 @@ import (
 // writes nodes into the run's metadata packs. Not safe for concurrent use.
 type nodeWriter struct {
 	*store
-	known func(chunk.ID) (bool, error) // pins what it finds, for the run
-	data  *packWriter                  // where the run's chunks go
-	out   *packWriter                  // where the nodes go
-	rand  io.Reader
-	enc   *seal.Encoder
-	nodes int64
-	buf   []byte
-	frame []byte
-	asm   pack.Assembler
+	known     func(chunk.ID) (bool, error) // pins what it finds, for the run
+	knownBase func(chunk.ID) (bool, error) // the same for bases of patches, the run's own too
+	data      *packWriter                  // where the run's chunks go
+	out       *packWriter                  // where the nodes go
+	rand      io.Reader
+	enc       *seal.Encoder
+	nodes     int64
+	buf       []byte
+	frame     []byte
+	asm       pack.Assembler
 }
 
 // PutNode implements blockmap.Store.
@@ -57,18 +59,31 @@ func (w *nodeWriter) PutLeaf(ctx context.Context, l *blockmap.Leaf) (chunk.ID, e
 			return id, err
 		}
 	}
-	table, err := w.complete(ctx, l)
+	done, err := w.finished(ctx, l)
+	if errors.Is(err, ErrClosure) {
+		// What it took over from the parent's leaf may be of records that were
+		// freed since, when others stood in for them.
+		if l, err = w.withoutLost(l); err == nil {
+			done, err = w.finished(ctx, l)
+		}
+	}
 	if err != nil {
 		return id, err
 	}
+	w.leaves.put(&cachedNode{id: id, node: l.Node, leaf: done})
+	return id, w.put(id, payload, done.Table.Bytes(), done.BaseID)
+}
+
+// finished returns the leaf as it is to be stored.
+func (w *nodeWriter) finished(ctx context.Context, l *blockmap.Leaf) (*blockmap.Leaf, error) {
+	table, err := w.complete(ctx, l)
+	if err != nil {
+		return nil, err
+	}
 	if l, err = blockmap.NewLeaf(l.Node, table, l.BaseID); err != nil {
-		return id, err
+		return nil, err
 	}
-	if err := w.closed(l); err != nil {
-		return id, err
-	}
-	w.leaves.put(&cachedNode{id: id, node: l.Node, leaf: l})
-	return id, w.put(id, payload, table.Bytes(), l.BaseID)
+	return l, w.closed(l)
 }
 
 func (w *nodeWriter) stored(id chunk.ID) (bool, error) {
@@ -94,7 +109,7 @@ func (w *nodeWriter) closed(l *blockmap.Leaf) error {
 			return err
 		}
 		if l.Table.Entry(i, &e) && e.Patch {
-			if err := w.mustKnow(chunkStored, e.Base); err != nil {
+			if err := w.mustKnow(w.knownBase, e.Base); err != nil {
 				return err
 			}
 		}
@@ -113,9 +128,9 @@ func (w *nodeWriter) mustKnow(stored func(chunk.ID) (bool, error), id chunk.ID) 
 	return err
 }
 
-// withoutLost returns the leaf without what it says of records that are lost: its
-// own base, and entries of patches whose base is. The chunks themselves are
-// stored by now, in some other way.
+// withoutLost returns the leaf without what it says of records that are lost or
+// were freed: its own base, and entries of patches whose base is. The chunks
+// themselves are stored, in some other way.
 func (w *nodeWriter) withoutLost(l *blockmap.Leaf) (*blockmap.Leaf, error) {
 	base := l.BaseID
 	known, err := w.stored(base)
@@ -153,10 +168,7 @@ func (w *nodeWriter) lacksBase(e *blockmap.Entry) (bool, error) {
 	if !e.Patch {
 		return false, nil
 	}
-	if _, fresh := w.data.has(e.Base); fresh {
-		return false, nil
-	}
-	known, err := w.known(e.Base)
+	known, err := w.knownBase(e.Base)
 	return !known, err
 }
 

@@ -77,6 +77,7 @@ type diskRun struct {
 	trust       []Range    // chunks to read, when a change list says so
 	listed      bool       // trust decides what is read
 	known       func(chunk.ID) (bool, error)
+	knownBase   func(chunk.ID) (bool, error) // as what patches are based on
 	lost        func(chunk.ID) (bool, error) // stored, and damaged beyond healing
 	sink        sink
 }
@@ -252,9 +253,10 @@ func (w *worker) do(ctx context.Context, j *job) error {
 		j.out = outKnown
 		return nil
 	}
-	// A patch needs its base, which a damaged index may have lost.
+	// A patch needs its base whole. What the parent's leaf says of it may be old:
+	// the copy that is left may be a patch itself.
 	if j.base != nil {
-		if known, err = w.run.known(j.base.id); err != nil {
+		if known, err = w.run.knownBase(j.base.id); err != nil {
 			return err
 		}
 		if !known {

@@ -69,6 +69,7 @@ var (
 	errDigest     = errors.New("bytes do not match their digest")
 	errNotIndexed = errors.New("not in the index")
 	errOtherID    = errors.New("another record than the index says")
+	errNoBase     = errors.New("what it is based on is gone")
 )
 
 // keyless reports whether the records are sealed and there is no key: then only
@@ -218,10 +219,22 @@ func (s *store) entry(ctx context.Context, id chunk.ID) (*blockmap.Entry, error)
 		if h.Kind != pack.Chunk && h.Kind != pack.Patch {
 			return fmt.Errorf("%w: a %v where a chunk belongs", ErrFormat, h.Kind)
 		}
-		e = &blockmap.Entry{Patch: h.Kind == pack.Patch, Salt: h.Salt, Base: h.Base, Frames: h.Frames}
-		return s.checkEntry(id, e)
+		got := &blockmap.Entry{Patch: h.Kind == pack.Patch, Salt: h.Salt, Base: h.Base, Frames: h.Frames}
+		if err := s.checkEntry(id, got); err != nil {
+			return err
+		}
+		e = got
+		if !got.Patch {
+			return nil
+		}
+		// Another copy may be whole, or have a base that is there.
+		locs, err := s.locations(got.Base)
+		if errors.Is(err, errNotIndexed) || err == nil && len(s.sound(locs)) == 0 {
+			err = errNoBase
+		}
+		return err
 	})
-	if err != nil {
+	if err != nil && (e == nil || !errors.Is(err, errNoBase)) {
 		return nil, err
 	}
 	if e.Patch && s.keys != nil {

@@ -213,7 +213,7 @@ func (r *repairer) fillMap(ctx context.Context, of Lost, disk, src *Disk) error 
 		owner: r.Owner, store: r.store, rand: r.rand, log: r.log, opt: opt, id: r.mover.id,
 		record: r.mover.record, data: r.mover.data, meta: r.mover.meta, pins: r.mover.pins,
 	}
-	run.nodes = &nodeWriter{store: r.store, known: run.known, data: run.data, out: run.meta, rand: r.rand, enc: enc}
+	run.nodes = &nodeWriter{store: r.store, known: run.known, knownBase: run.isKnownBase, data: run.data, out: run.meta, rand: r.rand, enc: enc}
 	run.result.Disks = make([]DiskRun, 1)
 	root, err := run.backupDisk(ctx, 0, SourceDisk{Name: of.Disk, Source: src})
 	if err != nil {

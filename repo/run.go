@@ -17,6 +17,7 @@ import (
 
 	"holdfast/repo/blockmap"
 	"holdfast/repo/chunk"
+	"holdfast/repo/index"
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
 	"holdfast/repo/seal"
@@ -196,30 +197,55 @@ func (o *Owner) end(r *run) {
 // known reports whether a chunk or node is stored already, with what it is based
 // on and in places that are not known to be damaged, and sees to it that both
 // stay until the run has ended.
-func (r *run) known(id chunk.ID) (bool, error) {
-	locs, err := r.store.lookup(id)
-	if err != nil {
-		return false, err
+func (r *run) known(id chunk.ID) (bool, error) { return r.stored(id, false) }
+
+// knownBase is known for what a record is to be based on: a copy that has a base
+// itself does not count.
+func (r *run) knownBase(id chunk.ID) (bool, error) { return r.stored(id, true) }
+
+func (r *run) stored(id chunk.ID, whole bool) (bool, error) {
+	for {
+		asked := r.pins.asking()
+		locs, err := r.store.lookup(id)
+		if err != nil {
+			return false, err
+		}
+		known, current, err := r.hold(asked, id, r.store.sound(locs), whole)
+		if current || err != nil {
+			return known, err
+		}
 	}
-	for locs = r.store.sound(locs); ; {
-		loc := r.pins.hold(locs)
-		if loc == nil || loc.Kind == pack.Chunk {
-			return loc != nil, nil
+}
+
+// hold pins the first of the places where a record can be used, and reports
+// whether there is one. What it says counts only if it is current (pins.hold).
+func (r *run) hold(asked uint64, id chunk.ID, locs []index.Location, whole bool) (known, current bool, err error) {
+	for {
+		loc, current := r.pins.hold(asked, locs)
+		if loc == nil {
+			return false, current, nil
+		}
+		locs = locs[slices.Index(locs, *loc)+1:]
+		switch {
+		case loc.Kind == pack.Chunk:
+			return true, true, nil
+		case loc.Kind == pack.Patch && whole:
+			continue
 		}
 		// A patch or leaf that no point needs may have outlived its base.
 		h, err := r.store.headerAt(loc)
-		if err == nil && h.ID == id {
-			known := h.Base.IsNull()
-			if !known {
-				if known, err = r.known(h.Base); err != nil {
-					return false, err
-				}
-			}
-			if known {
-				return true, nil
+		if err != nil || h.ID != id || whole && !h.Base.IsNull() {
+			continue
+		}
+		known := h.Base.IsNull()
+		if !known {
+			if known, err = r.knownBase(h.Base); err != nil {
+				return false, true, err
 			}
 		}
-		locs = locs[slices.Index(locs, *loc)+1:]
+		if known {
+			return true, true, nil
+		}
 	}
 }
 
@@ -240,7 +266,7 @@ func (r *run) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	r.nodes = &nodeWriter{store: r.store, known: r.known, data: r.data, out: r.meta, rand: r.rand, enc: enc}
+	r.nodes = &nodeWriter{store: r.store, known: r.known, knownBase: r.isKnownBase, data: r.data, out: r.meta, rand: r.rand, enc: enc}
 	return nil
 }
 

@@ -360,7 +360,14 @@ func (s *sweeper) spare(ctx context.Context, e *pack.Entry) error {
 			if leaned && h.Flags&pack.HasBase != 0 {
 				return errors.New("the copy has a base itself")
 			}
-			return nil
+			if h.Base.IsNull() {
+				return nil
+			}
+			has, err := s.hasWhole(h.Base)
+			if err == nil && !has {
+				err = errNoBase
+			}
+			return err
 		}); err == nil {
 			return nil
 		}

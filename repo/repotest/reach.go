@@ -27,8 +27,8 @@ type Reach struct {
 
 // Reachable walks from the manifests that are there through all packs that are
 // there, with its own eyes but for the parsing of records: no ledger, no index,
-// no counts, no key. Of several copies of a record the newest is needed, and of
-// one that another is based on the newest without a base, too.
+// no counts, no key. Of several copies of a record the newest that has its base
+// is needed, and of one that another is based on the newest without a base, too.
 func Reachable(fsys vfs.FS) (Reach, error) {
 	w := &reachWalk{fsys: fsys, places: make(map[chunk.ID][]*stored), seen: make(map[chunk.ID]bool)}
 	if err := w.load(); err != nil {
@@ -141,6 +141,12 @@ func (w *reachWalk) need(id chunk.ID) error {
 		return nil
 	}
 	s := list[0]
+	for _, other := range list {
+		if other.base.IsNull() || len(w.places[other.base]) > 0 {
+			s = other
+			break
+		}
+	}
 	s.needed = true
 	if err := w.needBase(s.base); err != nil {
 		return err
