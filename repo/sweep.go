@@ -10,6 +10,7 @@ import (
 
 	"holdfast/repo/ledger"
 	"holdfast/repo/pack"
+	"holdfast/repo/refcount"
 	"holdfast/repo/vfs"
 )
 
@@ -96,14 +97,14 @@ func (s *sweeper) run(ctx context.Context) (err error) {
 	}
 	s.progress = s.opt.Progress
 	defer func() { err = errors.Join(err, s.refs.table.Close()) }()
-	head, err := s.count(ctx)
-	if err != nil && ctx.Err() == nil && s.refs.head.Number != 0 {
-		// Counts that are damaged or too old to be brought up: what the points
-		// taken out of them held may be gone.
+	head := s.refs.head
+	counted, err := s.bringUp(ctx)
+	if head.Number != 0 && ctx.Err() == nil && badCounts(counted, err) {
 		s.owner.log.Warn("reference counts are made anew", "err", err)
 		clear(s.dirty)
+		clear(s.weighed)
 		if err = s.refs.reset(); err == nil {
-			head, err = s.count(ctx)
+			_, err = s.bringUp(ctx)
 		}
 	}
 	if err != nil {
@@ -111,13 +112,6 @@ func (s *sweeper) run(ctx context.Context) (err error) {
 	}
 	if s.unknownBase {
 		s.owner.log.Warn("nothing can be freed: of a damaged record it isn't known which one it is based on; repair the repository")
-	}
-	if err := s.look(ctx); err != nil {
-		return err
-	}
-	// Before anything goes that older counts would need to be brought up.
-	if err := s.refs.commit(head); err != nil {
-		return err
 	}
 	if err := s.remove(ctx); err != nil {
 		return err
@@ -132,6 +126,28 @@ func (s *sweeper) run(ctx context.Context) (err error) {
 		return nil
 	}
 	return s.then(s)
+}
+
+// bringUp brings the counts up to date, works out what that means to the packs,
+// and makes both durable: before anything goes that older counts would need. It
+// reports how far it got.
+func (s *sweeper) bringUp(ctx context.Context) (counted bool, err error) {
+	head, err := s.count(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := s.look(ctx); err != nil {
+		return true, err
+	}
+	return true, s.refs.commit(head)
+}
+
+// badCounts reports whether an error in bringing up counts may be theirs: they are
+// damaged, or so old that what the points taken out of them held is gone. What is
+// wrong with a point that is kept is not cured by counting anew.
+func badCounts(counted bool, err error) bool {
+	var point *CorruptError
+	return errors.Is(err, refcount.ErrDamaged) || err != nil && !counted && !errors.As(err, &point) && !isFull(err)
 }
 
 // count brings the counts up to the ledger's head, which it returns, and marks

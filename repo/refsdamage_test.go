@@ -1,0 +1,47 @@
+package repo_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestSweepDamagedCounts: counts with a bad block are made anew, like counts that
+// are missing.
+func TestSweepDamagedCounts(t *testing.T) {
+	w, o := owned(t)
+	for i := range uint64(3) {
+		w.must(t, o, oneDisk("web", dense(i, 2<<20)), nil)
+	}
+	sweep(t, o)
+	infos, err := w.mem.ReadDir("index/refs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := 0
+	for _, info := range infos {
+		if !strings.HasSuffix(info.Name, ".ref") {
+			continue
+		}
+		f, err := w.mem.OpenWrite("index/refs/" + info.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("damage"), 4096+100); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		damaged++
+	}
+	if damaged == 0 {
+		t.Fatal("no counts to damage")
+	}
+	w.expire(t, o, w.points[0].ID)
+	if res := sweep(t, o); res.Packs == 0 {
+		t.Errorf("nothing was freed: %+v", res)
+	}
+	if r := w.reach(t); r.DeadPacks != 0 {
+		t.Errorf("%d packs hold nothing needed", r.DeadPacks)
+	}
+}
