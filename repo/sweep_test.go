@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"holdfast/repo"
 	"holdfast/repo/repotest"
@@ -116,6 +119,11 @@ func sweepHistory(t *testing.T, sealed bool, seed uint64) {
 			if err := o.Close(); err != nil {
 				t.Fatal(err)
 			}
+			if rng.IntN(3) == 0 {
+				if err := w.forgetCounts(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
 			if o, err = w.own(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -148,6 +156,48 @@ func pointIDs(w *world) (ids []repo.PointID) {
 		ids = append(ids, p.ID)
 	}
 	return ids
+}
+
+// TestSweepAnew: a sweep that counts everything again finds what one finds that
+// brings its counts up to date.
+func TestSweepAnew(t *testing.T) {
+	// worn, swept, and with two copies of what the last point needs.
+	sweepAfter := func(sealed bool, seed uint64, forget bool) (res repo.SweepResult) {
+		w := newWorld(sealed, seed)
+		if err := errors.Join(worn(t.Context(), w), sweepOnce(t.Context(), w)); err != nil {
+			t.Fatal(err)
+		}
+		err := w.with(t.Context(), func(o *repo.Owner) error {
+			_, err := o.Synthesize(t.Context(), w.points[len(w.points)-1].ID, repo.SynthesizeOptions{})
+			if forget {
+				err = errors.Join(err, w.forgetCounts())
+			}
+			res = sweep(t, o)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	for _, sealed := range []bool{false, true} {
+		for seed := range uint64(3) {
+			kept, anew := sweepAfter(sealed, seed, false), sweepAfter(sealed, seed, true)
+			kept.Points, anew.Points = 0, 0 // those that went before are new to who counts anew
+			if kept.DeadBytes == 0 || kept.Packs == 0 || !cmp.Equal(kept, anew) {
+				t.Errorf("%s seed %d: a sweep said %+v, counted anew %+v", sealing(sealed), seed, kept, anew)
+			}
+		}
+	}
+}
+
+// forgetCounts removes all that is known of references.
+func (w *world) forgetCounts() error {
+	infos, err := w.disk.ReadDir("index/refs")
+	for _, info := range infos {
+		err = errors.Join(err, w.disk.Remove("index/refs/"+info.Name))
+	}
+	return err
 }
 
 // TestSweepLeased: what an expired point holds stays while somebody reads it,

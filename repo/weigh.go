@@ -71,7 +71,7 @@ func (w *weigher) bring(ctx context.Context, head ledger.Head, all []ledger.Poin
 		return err
 	}
 	if fresh {
-		return nil // every pack is marked
+		return w.screen() // every pack is marked
 	}
 	return w.refs.table.Touched(func(p prefix, _ int64) error {
 		return w.mark(prefixID(p))
