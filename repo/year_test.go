@@ -297,11 +297,12 @@ func (y *year) day() {
 	y.disarm()
 	y.lockNew()
 	y.spot()
-	if y.today%7 == 5 {
+	if y.today%7 == 5 && (!long || y.today%28 == 5) { // the ledger grows
 		y.inventory()
 	}
 	if y.today%30 == 28 {
 		y.everything()
+		y.t.Logf("day %d: %d points, %d MiB: %v", y.today, len(y.kept), y.mem.Used()>>20, &y.sum)
 	}
 	if y.today%10 == 8 {
 		y.syncCopy(y.today%30 == 28)

@@ -183,19 +183,28 @@ func (y *year) unlock() {
 // damage harms some files, as much as can be healed: blocks of packs up to their
 // parity, one of two twins.
 func (y *year) damage() {
-	packs, err := files(y.mem, "packs")
-	y.must(err)
-	var twins []string
-	for _, dir := range []string{"ledger", "points", "keys"} {
-		list, err := files(y.mem, dir)
-		y.must(err)
-		twins = append(twins, list...)
+	open := func(dirs ...string) (open []string) {
+		for _, dir := range dirs {
+			list, err := files(y.mem, dir)
+			y.must(err)
+			for _, name := range list {
+				// What is locked is repaired all the same, but seen till its lock ends.
+				until, known := y.locks[name]
+				if !y.plan.locked || dir == "ledger" || dir == "keys" || known && until <= y.today {
+					open = append(open, name)
+				}
+			}
+		}
+		return open
+	}
+	packs, twins := open("packs"), open("ledger", "points", "keys")
+	if len(packs) == 0 || len(twins) == 0 {
+		return
 	}
 	hit := make(map[string]bool) // packs and pairs of twins
 	harm := func(name, group string, from, to int64, bytes int) {
-		until, known := y.locks[name]
-		if hit[group] || y.plan.locked && (!known || until > y.today) {
-			return // what is locked is repaired all the same, and seen till its lock ends
+		if hit[group] {
+			return
 		}
 		hit[group] = true
 		for range bytes {
@@ -265,7 +274,7 @@ func (y *year) revive() {
 	y.opened = 0
 	y.open()
 	y.adopt()
-	if y.today%2 == 0 && !y.hurt {
+	if !y.hurt && (!long || y.today%8 == 0) {
 		y.account()
 		y.open()
 	}
