@@ -84,6 +84,8 @@ var outcomes = []outcome{
 	{wraps(repo.ErrNotRepository), exitNotRepo, `"holdfast repo init DIR" makes one`},
 	{wraps(repo.ErrNewerFormat), exitNotRepo, "read it with a newer holdfast"},
 	{wraps(repo.ErrExists), exitFailed, "a repository goes into a new or an empty directory"},
+	{wraps(repo.ErrSweepFirst), exitFailed, `"holdfast repo sweep DIR" brings the counts up`},
+	{wraps(repo.ErrTooLarge), exitFailed, "ask about fewer points at a time"},
 	{wraps(repo.ErrReadOnly), exitFailed, "points, restore, diff, stats and dump work there"},
 	{wraps(repo.ErrMachine), exitFailed, "--adopt continues the machine's points under its new identity"},
 	{wraps(repo.ErrEmptied), exitFailed, "look what became of it; --force lets copies expire all the same"},

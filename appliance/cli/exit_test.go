@@ -57,6 +57,9 @@ func TestExitCode(t *testing.T) {
 		"ErrPinned":        {repo.ErrPinned, 1},
 		"ErrExpired":       {repo.ErrExpired, 1},
 		"retention rule":   {retention.ErrRule, 64},
+		"ErrNoSpace":       {repo.ErrNoSpace, 1},
+		"ErrSweepFirst":    {repo.ErrSweepFirst, 1},
+		"ErrTooLarge":      {repo.ErrTooLarge, 1},
 		"ErrEmptied":       {repo.ErrEmptied, 1},
 	}
 	for name, tt := range tests {
