@@ -3,6 +3,7 @@ package pack
 import (
 	"encoding/binary"
 	"fmt"
+	"sort"
 )
 
 // MaxParity is the most parity blocks that a stripe can have.
@@ -43,6 +44,16 @@ func layoutOf(data, parity int) Layout {
 	l := Layout{Data: data, Parity: parity, Stripes: (data + stripeBlocks - 1) / stripeBlocks}
 	l.Tail = blocks(int64(l.sumBytes() + trailerBytes))
 	return l
+}
+
+// LayoutOf returns the layout of a pack whose file is fileBytes long, of so many
+// parity blocks for each stripe; false if no such pack has that length.
+func LayoutOf(fileBytes int64, parity int) (l Layout, ok bool) {
+	data := sort.Search(int(min(max(fileBytes, 0), MaxBytes)/BlockBytes), func(data int) bool {
+		return layoutOf(data, parity).Bytes() >= fileBytes
+	})
+	l = layoutOf(data, parity)
+	return l, l.check() == nil && l.Bytes() == fileBytes
 }
 
 // Bytes returns the length of the file.
