@@ -18,6 +18,9 @@ type Node struct {
 // and the bitmap.
 const nodeHead = 4 + Fanout/8
 
+// MaxNodeBytes is the length of the payload of a node with all its children.
+const MaxNodeBytes = nodeHead + Fanout*chunk.IDBytes
+
 // Empty reports whether all children are Null.
 func (n *Node) Empty() bool { return n.Children == [Fanout]chunk.ID{} }
 
