@@ -19,7 +19,7 @@ import (
 type Freed struct {
 	Records     int64 // that nothing would need any more
 	RecordBytes int64 // of them, as they are stored
-	Chunks      int64 // of the disks, of which nothing would be left
+	Chunks      int64 // of disks that no point would have any more
 
 	Packs     int   // with nothing else in them: the next sweep removes their files
 	PackBytes int64 // of these files
@@ -220,7 +220,7 @@ func (f *freeing) run(ctx context.Context) error {
 		}
 		falls, err := f.tally.falls(k)
 		if err == nil && falls {
-			err = f.look(prefixID(k))
+			err = f.look(prefixID(k), true)
 		}
 		if err != nil {
 			return err
@@ -231,8 +231,9 @@ func (f *freeing) run(ctx context.Context) error {
 
 func comparePrefixes(a, b prefix) int { return slices.Compare(a[:], b[:]) }
 
-// look adds the copies of a record that serve now and would not then.
-func (f *freeing) look(id chunk.ID) error {
+// look adds the copies of a record that serve now and would not then. falls says
+// that no point would have it any more.
+func (f *freeing) look(id chunk.ID, falls bool) error {
 	now, needed, err := f.now.copies(id)
 	if err != nil || !needed {
 		return err
@@ -242,7 +243,7 @@ func (f *freeing) look(id chunk.ID) error {
 		return err
 	}
 	places := now.places()
-	if !stillNeeded && len(places) > 0 && packKind(places[0].Kind) == pack.Data {
+	if falls && len(places) > 0 && packKind(places[0].Kind) == pack.Data {
 		f.res.Chunks++
 	}
 	for _, loc := range places {
@@ -275,7 +276,7 @@ func (f *freeing) lookAtBase(loc *index.Location) error {
 	if falls, err := f.tally.falls(k); falls || err != nil {
 		return err // run comes to it
 	}
-	return f.look(h.Base)
+	return f.look(h.Base, false)
 }
 
 // sum tells whole packs from others.
