@@ -115,13 +115,7 @@ func (q *needs) leanedOn(id chunk.ID) (bool, error) {
 	if q.unknownBase {
 		return true, nil
 	}
-	var on []index.Location
-	// All of them: of a base with a long history, those that are needed may be
-	// older than hundreds that are not.
-	err := q.store.withIndex(func(x *index.Index) (err error) {
-		on, err = x.AllDependents(id)
-		return err
-	})
+	on, err := q.store.dependents(id)
 	if err != nil {
 		return false, err
 	}
@@ -150,13 +144,28 @@ func (q *needs) leans(at *index.Location) (bool, error) {
 	if err != nil || n == 0 {
 		return false, err
 	}
-	locs, err := q.store.lookup(h.ID)
+	return q.servesAt(h.ID, at)
+}
+
+// servesAt reports whether the copy at a place of a record with a base serves.
+// What has a base is nobody's base, so any newer copy stands for it.
+func (q *needs) servesAt(id chunk.ID, at *index.Location) (bool, error) {
+	locs, err := q.store.lookup(id)
 	if err != nil {
 		return false, err
 	}
-	// What has a base is nobody's base, so any newer copy stands for it.
-	s, err := q.serving(h.ID, locs, false)
+	s, err := q.serving(id, locs, false)
 	return err == nil && s.has(at.Pack, at.Off), err
+}
+
+// dependents returns the place of every record with that base: of a base with a
+// long history, those that are needed may be older than hundreds that are not.
+func (s *store) dependents(base chunk.ID) (on []index.Location, err error) {
+	err = s.withIndex(func(x *index.Index) (err error) {
+		on, err = x.AllDependents(base)
+		return err
+	})
+	return on, err
 }
 
 // serving chooses among the copies of a record: the newest, and for one that is

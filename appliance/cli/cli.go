@@ -105,7 +105,7 @@ also while it is being written.`,
 	}
 	group(cmd)
 	cmd.AddCommand(
-		newRepoInit(a), newRepoBackup(a), newRepoPoints(a), newRepoRestore(a), newRepoDiff(a), newRepoStats(a), newRepoCopy(a), newRepoSync(a),
+		newRepoInit(a), newRepoBackup(a), newRepoPoints(a), newRepoRestore(a), newRepoDiff(a), newRepoStats(a), newRepoExplain(a), newRepoCopy(a), newRepoSync(a),
 		newRepoScrub(a), newRepoRepair(a), newRepoReindex(a),
 		newRepoExpire(a), newRepoRecall(a), newRepoRetain(a), newRepoPin(a), newRepoUnpin(a),
 		newRepoDump(a), newRepoKey(a), newRepoLedger(a),

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,6 +68,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"bytes":  scriptBytes,
 	"flip":   scriptFlip,
 	"points": scriptPoints,
+	"packs":  scriptPacks,
 	"damage": scriptDamage,
 	"mask":   scriptMask,
 	"hold":   scriptHold,
@@ -135,6 +137,19 @@ func scriptPoints(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec("holdfast", append([]string{"repo", "points", "--json"}, args...)...))
 	for i, m := range regexp.MustCompile(`(?m)^      "id": "(.*)"`).FindAllStringSubmatch(ts.ReadFile("stdout"), -1) {
 		ts.Setenv(fmt.Sprintf("P%d", i+1), m[1])
+	}
+}
+
+// packs DIR sets D1, D2, … to the names of the data packs, oldest first.
+func scriptPacks(ts *testscript.TestScript, _ bool, args []string) {
+	names, err := filepath.Glob(ts.MkAbs(args[0]) + "/packs/data/*/*.pack")
+	ts.Check(err)
+	for i, name := range names {
+		names[i] = strings.TrimSuffix(filepath.Base(name), ".pack")
+	}
+	slices.Sort(names)
+	for i, name := range names {
+		ts.Setenv(fmt.Sprintf("D%d", i+1), name)
 	}
 }
 
