@@ -29,7 +29,8 @@ func newRepoRetain(a *app) *cobra.Command {
 		Short: "Keep restore points by a rule, and let the others go",
 		Long: `Keep the restore points that a rule wants, and let the others go as "expire" does.
 What is printed says for each point what keeps it or what it lacks; --dry-run does
-nothing but that, and needs no lock.
+nothing but that and tell what would be free, and needs no lock. FREES is what the
+point's own expiry would free; what points share with each other comes on top.
 
 Points are judged by series: one machine under one job, "manual" for points that
 no job made. No series has any influence on another. A point stays when any part
@@ -95,6 +96,9 @@ type retainListing struct {
 	Expired []repo.PointID    `json:"expired"`
 	Retired []repo.PointID    `json:"retired"`
 	Head    *headListing      `json:"ledgerHead,omitempty"`
+
+	Freed   *freedListing `json:"freed,omitempty"`   // by all that would expire together
+	Unknown string        `json:"unknown,omitempty"` // why that isn't known
 }
 
 type decisionListing struct {
@@ -106,6 +110,8 @@ type decisionListing struct {
 	Time      time.Time `json:"time"`
 	Keep      bool      `json:"keep"`
 	Reasons   []string  `json:"reasons"`
+
+	FreedBytes *int64 `json:"freedBytes,omitempty"` // of records, by its expiry alone
 }
 
 func (a *app) repoRetain(ctx context.Context, opt retainOptions) error {
@@ -119,6 +125,7 @@ func (a *app) repoRetain(ctx context.Context, opt retainOptions) error {
 	l := retainListing{Schema: "holdfast.retain/1", Rule: opt.rule.String(), DryRun: opt.dryRun}
 	names := make(map[string]string)
 	var res repo.RetainResult
+	var freed map[string]*int64
 	err := a.reading(ctx, opt.dir, func(r *repo.Repository) error {
 		points, err := r.Points(ctx)
 		if err != nil {
@@ -128,7 +135,9 @@ func (a *app) repoRetain(ctx context.Context, opt retainOptions) error {
 			names[string(p.ID)] = p.Machine
 		}
 		if opt.dryRun {
-			res.Decisions, err = r.PlanRetention(ctx, ask)
+			if res.Decisions, err = r.PlanRetention(ctx, ask); err == nil {
+				freed, err = freedByPlan(ctx, r, res.Decisions, &l)
+			}
 		}
 		return err
 	})
@@ -139,13 +148,52 @@ func (a *app) repoRetain(ctx context.Context, opt retainOptions) error {
 		return err
 	}
 	for _, d := range res.Decisions {
-		l.Points = append(l.Points, decisionListing{d.ID, names[d.ID], d.Machine, d.Job, d.Slot, d.Time.UTC(), d.Keep, d.Reasons})
+		l.Points = append(l.Points, decisionListing{d.ID, names[d.ID], d.Machine, d.Job, d.Slot, d.Time.UTC(), d.Keep, d.Reasons, freed[d.ID]})
 	}
 	if !opt.dryRun {
 		head := listHead(res.Head)
 		l.Expired, l.Retired, l.Head = res.Expired, res.Retired, &head
 	}
 	return a.printRetain(&l)
+}
+
+// freedByPlan asks what each point that would expire alone holds, and all of them
+// together.
+func freedByPlan(ctx context.Context, r *repo.Repository, plan []retention.Decision, l *retainListing) (alone map[string]*int64, err error) {
+	w, err := r.WhatIf(ctx)
+	if errors.Is(err, repo.ErrSweepFirst) {
+		l.Unknown = err.Error()
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	alone = make(map[string]*int64)
+	ask := func(ids ...repo.PointID) (*freedListing, error) {
+		f, err := w.FreedBy(ctx, ids...)
+		if errors.Is(err, repo.ErrTooLarge) {
+			l.Unknown = err.Error()
+			return nil, nil
+		}
+		return listFreed(f, err), err
+	}
+	var ids []repo.PointID
+	for _, d := range plan {
+		if d.Keep {
+			continue
+		}
+		ids = append(ids, repo.PointID(d.ID))
+		f, err := ask(repo.PointID(d.ID))
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			alone[d.ID] = &f.RecordBytes
+		}
+	}
+	l.Freed, err = ask(ids...)
+	return alone, err
 }
 
 func (a *app) printRetain(l *retainListing) error {
@@ -162,7 +210,11 @@ func (a *app) printRetain(l *retainListing) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "POINT\tMACHINE\tJOB\tTIME\t\tWHY")
+	frees := ""
+	if l.DryRun {
+		frees = "FREES\t"
+	}
+	fmt.Fprintf(w, "POINT\tMACHINE\tJOB\tTIME\t\t%sWHY\n", frees)
 	goes := 0
 	for _, d := range l.Points {
 		verdict := "keep"
@@ -170,7 +222,10 @@ func (a *app) printRetain(l *retainListing) error {
 			verdict = "expire"
 			goes++
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Machine, d.Job, d.Time.Local().Format("2006-01-02 15:04:05"), verdict, strings.Join(d.Reasons, "; "))
+		if l.DryRun {
+			frees = freesText(&d) + "\t"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s%s\n", d.ID, d.Machine, d.Job, d.Time.Local().Format("2006-01-02 15:04:05"), verdict, frees, strings.Join(d.Reasons, "; "))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -178,6 +233,12 @@ func (a *app) printRetain(l *retainListing) error {
 	switch {
 	case l.DryRun:
 		a.say("%d of %d points would expire under: %s.", goes, len(l.Points), l.Rule)
+		switch {
+		case l.Freed != nil && goes > 0:
+			a.say("That frees %s.", l.Freed)
+		case l.Unknown != "":
+			a.say("What that frees is not known: %s.", l.Unknown)
+		}
 	case len(l.Retired) > 0:
 		a.say("%d of %d points have expired under: %s. %d of them are locked and retired.", len(l.Expired), len(l.Points), l.Rule, len(l.Retired))
 	default:
@@ -187,4 +248,14 @@ func (a *app) printRetain(l *retainListing) error {
 		a.say("  ledger    head %d %s", l.Head.Number, l.Head.SHA256)
 	}
 	return nil
+}
+
+func freesText(d *decisionListing) string {
+	switch {
+	case d.Keep:
+		return "-"
+	case d.FreedBytes == nil:
+		return "?"
+	}
+	return formatSize(*d.FreedBytes)
 }
