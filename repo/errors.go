@@ -79,9 +79,9 @@ var (
 	// ErrExpired says that a restore point has expired, though it may still be there.
 	ErrExpired = errors.New("point has expired")
 
-	// ErrSweepFirst says that the counts of the last sweep are too far behind to
-	// tell without another what is needed.
-	ErrSweepFirst = errors.New("too much has changed since the last sweep")
+	// ErrSweepFirst says that the counts of the last sweep are too far behind, or
+	// damaged, to tell without another what is needed.
+	ErrSweepFirst = errors.New("not known until the next sweep")
 
 	// ErrTooLarge says that a question is about more than memory is given for.
 	ErrTooLarge = errors.New("too much to be told at once")

@@ -1,8 +1,11 @@
 package repo_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"holdfast/repo"
 )
 
 // TestSweepDamagedCounts: counts with a bad block are made anew, like counts that
@@ -36,6 +39,13 @@ func TestSweepDamagedCounts(t *testing.T) {
 	}
 	if damaged == 0 {
 		t.Fatal("no counts to damage")
+	}
+	if f, err := o.FreedBy(t.Context(), pointIDs(w)); !errors.Is(err, repo.ErrSweepFirst) {
+		t.Errorf("by damaged counts %+v would be free, %v", f, err)
+	}
+	if s, err := o.Stats(t.Context(), repo.StatsOptions{Machines: true}); err != nil || len(s.ByMachine) != 1 ||
+		!errors.Is(errors.Join(s.Unknown, s.ByMachine[0].Unknown), repo.ErrSweepFirst) {
+		t.Errorf("stats: %+v, %v", s, err)
 	}
 	w.expire(t, o, w.points[0].ID)
 	if res := sweep(t, o); res.Packs == 0 {

@@ -60,6 +60,12 @@ func TestStatsScale(t *testing.T) {
 		t.Logf("%s: %v, %d points, %d records", name, time.Since(start), s.Points, s.Chunks+s.Patches+s.Nodes)
 	}
 	start := time.Now()
+	story, err := r.ExplainPack(t.Context(), w.packFiles(t)[0])
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("explain a pack of %d records: %v, %s", story.Records, time.Since(start), story.Fate)
+	start = time.Now()
 	wi, err := r.WhatIf(t.Context())
 	if err := errors.Join(err, wi.Close(), r.Close()); err != nil {
 		t.Error(err)

@@ -15,7 +15,7 @@ type PointStats struct {
 	ReferencedBytes int64 // of its disks, what is not a hole, in whole chunks
 	UniqueBytes     int64 // of these, chunks that no other point has
 	Freed           Freed // if this point alone expired
-	Unknown         error // ErrTooLarge: UniqueBytes and Freed aren't known
+	Unknown         error // ErrTooLarge or ErrSweepFirst: UniqueBytes and Freed aren't known
 }
 
 // SharedBytes is what of a point's chunks others have too, or it has itself in
@@ -35,7 +35,7 @@ type MachineStats struct {
 	UniqueBytes     int64 // different chunks that no other machine has
 	AddedBytes      int64 // pack files that the runs of these points wrote
 	Freed           Freed // if all points of the machine expired
-	Unknown         error // ErrTooLarge: UniqueBytes and Freed aren't known
+	Unknown         error // ErrTooLarge or ErrSweepFirst: UniqueBytes and Freed aren't known
 }
 
 // statHolders asks what machines and points alone hold.
@@ -118,7 +118,7 @@ func (a *asker) ask(ctx context.Context, f *Freed, unique *int64, unknown *error
 	}
 	got, err := a.FreedBy(ctx, ids...)
 	switch {
-	case errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrSweepFirst):
 		*unknown = err
 	case errors.Is(err, ErrNotFound): // it has expired meanwhile
 	case err != nil:

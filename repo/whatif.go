@@ -35,7 +35,8 @@ type Freed struct {
 // held counts as if it were let go. Some point that is not there is ErrNotFound.
 //
 // Memory is bounded: when there was no sweep for long, the counts are too far
-// behind to be brought up in it, and that is ErrSweepFirst. ErrTooLarge is for
+// behind to be brought up in it, and that is ErrSweepFirst, as are counts that
+// are damaged. ErrTooLarge is for
 // points that alone hold more than can be counted.
 func (r *Repository) FreedBy(ctx context.Context, ids []PointID) (f Freed, err error) {
 	w, err := r.WhatIf(ctx)
@@ -71,8 +72,8 @@ func (r *Repository) WhatIf(ctx context.Context) (*WhatIf, error) {
 		if err == nil {
 			return w, nil
 		}
-		if errors.Is(err, refcount.ErrTooMany) {
-			return nil, fmt.Errorf("%w: %w", ErrSweepFirst, err)
+		if err = sweepFirst(err); errors.Is(err, ErrSweepFirst) {
+			return nil, err
 		}
 		// A sweep may have removed what was being read.
 		if try > 1 || ctx.Err() != nil {
@@ -132,8 +133,21 @@ func (w *WhatIf) Close() error { return w.now.refs.table.Close() }
 // Head is the ledger's, as of which the answers are.
 func (w *WhatIf) Head() ledger.Head { return w.head }
 
+// sweepFirst gives errors that a sweep ends their name.
+func sweepFirst(err error) error {
+	if errors.Is(err, refcount.ErrTooMany) || errors.Is(err, refcount.ErrDamaged) {
+		return fmt.Errorf("%w: %w", ErrSweepFirst, err)
+	}
+	return err
+}
+
 // FreedBy is Repository.FreedBy as of when w was made.
 func (w *WhatIf) FreedBy(ctx context.Context, ids ...PointID) (Freed, error) {
+	f, err := w.freedBy(ctx, ids)
+	return f, sweepFirst(err)
+}
+
+func (w *WhatIf) freedBy(ctx context.Context, ids []PointID) (Freed, error) {
 	then, err := w.without(ctx, ids)
 	if err != nil {
 		return Freed{}, err

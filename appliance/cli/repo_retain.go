@@ -172,7 +172,7 @@ func freedByPlan(ctx context.Context, r *repo.Repository, plan []retention.Decis
 	alone = make(map[string]*int64)
 	ask := func(ids ...repo.PointID) (*freedListing, error) {
 		f, err := w.FreedBy(ctx, ids...)
-		if errors.Is(err, repo.ErrTooLarge) {
+		if errors.Is(err, repo.ErrTooLarge) || errors.Is(err, repo.ErrSweepFirst) {
 			l.Unknown = err.Error()
 			return nil, nil
 		}
