@@ -332,7 +332,7 @@ func (c *copier) findBase(r *run, p Point) (there *Reader, err error) {
 		if !c.alike && !c.there[q.ID] {
 			continue
 		}
-		here, err := c.dst.OpenPoint(q.ID)
+		here, err := c.dst.openLeased(q.ID)
 		if errors.Is(err, ErrNotFound) {
 			continue // expired meanwhile
 		}

@@ -125,6 +125,11 @@ func (o *Owner) fillIndex() error {
 // say so, the rest can be read, and the next owner tries again.
 func (o *Owner) lackPack(p ledger.Pack, segment uint64, err error) {
 	o.log.Error("pack can't be indexed", "pack", p.Name.Path(p.Kind), "err", err)
+	o.lackFrom(segment)
+}
+
+// lackFrom keeps the index from claiming to go as far as a segment.
+func (o *Owner) lackFrom(segment uint64) {
 	if first := o.lacking.Load(); first == 0 || segment < first {
 		o.lacking.Store(segment)
 	}

@@ -39,7 +39,13 @@ func (o *Owner) removeBatch(packs []ledger.PackRef) error {
 	if err := o.recordNow(&ledger.Sweep{Packs: packs}); err != nil {
 		return err
 	}
-	return o.dropPacks(packs)
+	err := o.dropPacks(packs)
+	if err != nil {
+		// The next owner goes on from this segment, so the index must not claim to
+		// go further: it may have them still, and nothing would tell of them.
+		o.lackFrom(o.state.Head().Number)
+	}
+	return err
 }
 
 // dropPacks takes packs that the ledger calls removed out of the index and then

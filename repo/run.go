@@ -293,7 +293,7 @@ func (r *run) findParent(ctx context.Context) error {
 	}
 	slices.SortFunc(points, func(a, b Point) int { return cmp.Compare(b.Sequence, a.Sequence) })
 	for _, p := range points {
-		reader, err := r.owner.OpenPoint(p.ID)
+		reader, err := r.owner.openLeased(p.ID)
 		switch {
 		case err == nil:
 			p := reader.Point()
@@ -305,6 +305,22 @@ func (r *run) findParent(ctx context.Context) error {
 		r.log.Error("parent can't be used", "machine", r.opt.Machine, "point", p.ID, "err", err)
 	}
 	return nil
+}
+
+// openLeased is OpenPoint for what a new point is to share with this one: without a
+// lease, as readers go on with on a full volume, it might be freed before that.
+func (o *Owner) openLeased(id PointID) (*Reader, error) {
+	r, err := o.OpenPoint(id)
+	if err != nil || r.lease != nil {
+		return r, err
+	}
+	if r.lease, err = o.fsys.Lock(leasePath(id), vfs.Shared); err != nil {
+		return nil, fmt.Errorf("lease point %s: %w", id, err)
+	}
+	if !hasManifest(o.fsys, id) {
+		return nil, errors.Join(fmt.Errorf("point %s: %w", id, ErrNotFound), r.Close())
+	}
+	return r, nil
 }
 
 func (r *run) parentDisk(name string) *parentDisk {

@@ -105,7 +105,7 @@ func (w *weigher) wanted(all []ledger.PointState, gone map[PointID]bool) (map[st
 	for i := range all {
 		ps := &all[i]
 		id := PointID(ps.ID)
-		if gone[id] {
+		if gone[id] && ps.Expired != 0 { // a copy may have brought it back since
 			continue
 		}
 		p := countedPoint{id: id, sequence: ps.Sequence, roots: ps.Roots}
