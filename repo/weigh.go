@@ -124,10 +124,12 @@ func (w *weigher) wanted(all []ledger.PointState, gone map[PointID]bool) (map[st
 }
 
 // markNew marks the packs of segments, and with them the other copies of what
-// they hold.
+// they hold. A repair may have taken a copy away that was preferred to others, so
+// after one all packs with dead bytes are marked: more of them may be needed.
 func (w *weigher) markNew(ctx context.Context, first, last uint64, copies bool) error {
 	swept := make(map[pack.Name]bool)
 	var added []packKey
+	repaired := false
 	err := readLedger(w.repo.fsys, first, last, func(seg *ledger.Segment) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -136,16 +138,24 @@ func (w *weigher) markNew(ctx context.Context, first, last uint64, copies bool) 
 			added = append(added, packKey{p.Kind, p.Name})
 		}
 		for _, r := range seg.Records {
-			if r, ok := r.(*ledger.Sweep); ok {
+			switch r := r.(type) {
+			case *ledger.Sweep:
 				for _, p := range r.Packs {
 					swept[p.Name] = true
 				}
+			case *ledger.Repair:
+				repaired = true
 			}
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
+	}
+	if repaired {
+		for name, d := range w.refs.dead {
+			w.dirty[packKey{d.kind, name}] = true
+		}
 	}
 	for _, k := range added {
 		if swept[k.name] {
