@@ -107,7 +107,7 @@ func (w *world) mend(ctx context.Context) error {
 		return err
 	}
 	return w.with(ctx, func(o *repo.Owner) error {
-		rep, err := o.Scrub(ctx, repo.ScrubOptions{Deep: true})
+		rep, err := o.Scrub(ctx, repo.ScrubOptions{})
 		if err == nil && (!rep.Clean() || len(rep.Orphans) > 0) {
 			err = fmt.Errorf("after the repair, clean before: %v: %+v", clean, rep)
 		}
