@@ -434,10 +434,12 @@ func TestPrefix(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s", spec, p.ID, err, want)
 		}
 	}
-	for _, spec := range []string{"", "aa", string(a.ID[:3]), "zzzz", "mail@latest", "web@2026-11-21", "web@yesterday", string(a.ID) + "a"} {
+	for _, spec := range []string{"", "aa", string(a.ID[:3]), "zzzz", "mail@latest", "web@2026-11-21", string(a.ID) + "a"} {
 		_, err := o.Find(t.Context(), spec, time.UTC)
 		is(t, "spec "+spec, err, repo.ErrNotFound)
 	}
+	_, err := o.Find(t.Context(), "web@yesterday", time.UTC)
+	is(t, "spec web@yesterday", err, repo.ErrTime)
 }
 
 // TestReadOnlyMedium: everything reads, with one warning; nothing can be made.
