@@ -438,7 +438,7 @@ func TestPrefix(t *testing.T) {
 		_, err := o.Find(t.Context(), spec, time.UTC)
 		is(t, "spec "+spec, err, repo.ErrNotFound)
 	}
-	_, err := o.Find(t.Context(), "web@yesterday", time.UTC)
+	_, err = o.Find(t.Context(), "web@yesterday", time.UTC)
 	is(t, "spec web@yesterday", err, repo.ErrTime)
 }
 

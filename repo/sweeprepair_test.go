@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"holdfast/repo"
-	"holdfast/repo/vfs"
 )
 
 // TestSweepAfterRepair: of two copies the better one is damaged, and a repair
@@ -56,19 +55,4 @@ func TestSweepAfterRepair(t *testing.T) {
 	if r := w.reach(t); r.DeadBytes != 0 || r.DeadPacks != 0 {
 		t.Errorf("%d dead bytes and %d dead packs after a compaction", r.DeadBytes, r.DeadPacks)
 	}
-}
-
-// packFiles lists the packs.
-func (w *world) packFiles(t *testing.T) (list []string) {
-	t.Helper()
-	err := vfs.Walk(w.mem, "packs", func(name string, info vfs.Info) error {
-		if !info.Dir {
-			list = append(list, name)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
 }
