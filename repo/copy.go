@@ -168,6 +168,8 @@ func (c *copier) copyAll(ctx context.Context) error {
 		var damage *CorruptError
 		switch {
 		case err == nil:
+		case errors.Is(err, errPresent):
+			c.report.Present++
 		case errors.Is(err, errGone):
 			c.report.Gone = append(c.report.Gone, p.ID)
 		case errors.As(err, &damage) && ctx.Err() == nil:
@@ -195,9 +197,11 @@ func (c *copier) progress(n int64) {
 	}
 }
 
-// errGone says that a point expired in the source after it was listed, and
-// errRetired that its copy here expired and is there still.
+// errGone says that a point expired in the source after it was listed, errPresent
+// that another copy has brought it meanwhile, and errRetired that its copy here
+// expired and is there still.
 var (
+	errPresent = errors.New("point is here")
 	errGone    = errors.New("point is gone from the source")
 	errRetired = errors.New("point is retired here")
 )
@@ -272,7 +276,7 @@ func (c *copier) begin(reader *Reader) (*run, error) {
 	return r, nil
 }
 
-// admit refuses a point that the ledger holds to be here. Its machine is claimed,
+// admit refuses a point that is here, or that the ledger holds to be. Its machine is claimed,
 // so nobody else makes it one meanwhile.
 func (c *copier) admit(p Point) error {
 	o := c.dst
@@ -288,6 +292,9 @@ func (c *copier) admit(p Point) error {
 	ps, known := o.state.Point(string(p.ID))
 	switch {
 	case known && ps.Live():
+		if _, err := o.described(&ps); err == nil {
+			return errPresent
+		}
 		return fmt.Errorf("%w: it should be here, but its manifest can't be read; once it has expired here, it can be copied again", ErrExists)
 	case hasManifest(o.fsys, p.ID):
 		return errRetired

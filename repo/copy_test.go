@@ -771,3 +771,40 @@ func benchCopy(b *testing.B, toSealed bool) {
 		})
 	}
 }
+
+// TestCopyMeanwhile: a point that another copy brings while this one is about to
+// is there, and no failure.
+func TestCopyMeanwhile(t *testing.T) {
+	p := pairs(t, 8)[0]
+	if err := p.from.with(t.Context(), func(o *repo.Owner) error {
+		p.from.must(t, o, oneDisk("web", dense(1, 600<<10)), nil)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	src, err := repo.Open(t.Context(), p.from.disk, p.from.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close() //nolint:errcheck // only read
+	err = p.to.with(t.Context(), func(o *repo.Owner) error {
+		ids, first := pointIDs(p.from), true
+		rep, err := o.Copy(t.Context(), src, ids, repo.CopyOptions{Progress: func(repo.CopyProgress) {
+			if !first {
+				return
+			}
+			first = false
+			if rep, err := o.Copy(t.Context(), src, ids, repo.CopyOptions{}); err != nil || len(rep.Copied) != 1 {
+				t.Errorf("the other copy: %+v, %v", rep, err)
+			}
+		}})
+		if err != nil || rep.Present != 1 || len(rep.Copied) != 0 {
+			t.Errorf("%+v, %v", rep, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repotest.Check(t, p.to.disk, p.to.options(), p.from.model())
+}
