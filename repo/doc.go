@@ -34,40 +34,52 @@
 //
 // # What may overlap
 //
-// Within one owner, and with readers anywhere:
+// A line says what is under way, a column what is begun then, by the same owner,
+// which does it for whoever asks (Perform), or by any process where no owner is
+// needed:
 //
-//	            run of      run of same   reader    open, points,
-//	            another     machine                 stats, diff
-//	run         yes         no: BusyError yes       yes
-//	pin, unpin  yes         yes           yes       yes
-//	expire      yes         yes           yes       yes
-//	recall      yes         yes           yes       yes
-//	retain      yes         yes           yes       yes
-//	keys        yes         yes           yes       yes
-//	scrub       yes         yes           yes       yes
-//	repair      yes         yes           yes       yes
-//	reindex     waits       waits         waits     yes
-//	Own         no: *BusyError, or wait   yes       yes
-//	Create      no: the directory is empty
+//	         run     copy    sweep   compact scrub   repair  reindex expire  keys    read    pin     reader  source  list    Own
+//	run      yes/no  yes/no  yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     no
+//	copy     yes/no  yes/no  yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     no
+//	sweep    yes     yes     waits   waits   yes     waits   waits   yes     yes     yes     yes     yes     yes     yes     no
+//	compact  yes     yes     waits   waits   yes     waits   waits   yes     yes     yes     yes     yes     yes     yes     no
+//	scrub    yes     yes     yes     yes     no      no      yes     yes     yes     yes     yes     yes     yes     yes     no
+//	repair   yes     yes     waits   waits   yes     waits   waits   yes     yes     yes     yes     yes     yes     yes     no
+//	reindex  waits   waits   waits   waits   waits   waits   waits   yes     yes     waits   yes     yes     yes     yes     no
+//	expire   waits   waits   waits   waits   waits   waits   yes     waits   waits   yes     yes     yes     yes     yes     no
+//	keys     waits   waits   waits   waits   waits   waits   yes     waits   waits   yes     yes     yes     yes     yes     no
+//	read     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     no
+//	pin      yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes
+//	reader   yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes
+//	source   yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes
+//	list     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes     yes
+//	Own      no      no      no      no      no      no      no      no      no      no      yes     yes     yes     yes     no
 //
-// Keys are AddKey, RotateKey and RemoveKey; one change after the other, and none
-// while a segment is written. VerifyLedger and ListKeys take no lock and run beside
-// everything. Adopt and ImportKeys keep others out as Own does.
+// What waits goes on when the other has ended; no is a *BusyError. Behind the stroke
+// stands what is so for the same machine. The words are
 //
-// A copy from another repository is one run for each point: of that machine, one
-// after the other (copy.go). The source it only reads, with a lease, whoever owns
-// and writes it.
+//	run      Backup
+//	copy     Copy and Sync into this repository, a run for each point
+//	sweep    Sweep
+//	compact  Compact, Evacuate, Synthesize
+//	scrub    Scrub by the owner, which remembers
+//	repair   Repair, which begins with a scrub
+//	reindex  Reindex, for which whoever asks this process's index stands still
+//	expire   Expire, Retain, Recall, AbandonRuns
+//	keys     AddKey, RotateKey, RemoveKey
+//	read     an open point in the owner's process: Restore, Diff
+//	pin      Pin, Unpin
+//	reader   an open point in another process, or its Scrub
+//	source   Copy and Sync from this repository
+//	list     Open, Points, Stats, PlanRetention, VerifyLedger, ListKeys
+//	Own      Own, Adopt, ImportKeys; Own waits as long as it is told to
 //
-// A scrub runs beside everything, another scrub of the same owner apart: packs that
-// a sweep removes meanwhile are not missed. Repair and Reindex wait for sweeps and
-// the like, and they for them; while the index is made anew, those of this process who
-// ask it stand still.
-//
-// Expire, Recall and Retain write the ledger as a commit does, one after the
-// other. A point may expire while it is read or is the parent of a run: its bytes
-// stay until the lease ends. Of a pin and an expiry that meet one gives way to the
-// other. An owner does these, and others, for whoever asks it (Perform).
+// One writes the ledger at a time: expire and keys for as long as they take, which
+// is a moment, a run at its end, a sweep while packs go. A point may expire while it
+// is read or is the parent of a run: its bytes stay until the lease ends. Of a pin
+// and an expiry that meet one gives way to the other. Create overlaps with nothing:
+// its directory is empty.
 //
 // Runs that overlap share what each has stored already; a chunk that both find
-// new at the same time is stored twice. Commits are one after the other.
+// new at the same time is stored twice.
 package repo
