@@ -214,7 +214,7 @@ func (s *sweeper) release() (map[PointID]bool, error) {
 			continue
 		}
 		gone[h.Point] = true
-		if fresh || s.refs.counts(p.Machine, h.Point) {
+		if fresh || p.Expired > s.refs.head.Number || s.refs.counts(p.Machine, h.Point) {
 			s.res.Points++
 		}
 	}
