@@ -108,6 +108,7 @@ also while it is being written.`,
 		newRepoInit(a), newRepoBackup(a), newRepoPoints(a), newRepoRestore(a), newRepoDiff(a), newRepoStats(a), newRepoExplain(a), newRepoCopy(a), newRepoSync(a),
 		newRepoScrub(a), newRepoRepair(a), newRepoReindex(a),
 		newRepoExpire(a), newRepoRecall(a), newRepoRetain(a), newRepoPin(a), newRepoUnpin(a),
+		newRepoSweep(a), newRepoCompact(a), newRepoEvacuate(a), newRepoSynthesize(a), newRepoRuns(a), newRepoAbandon(a),
 		newRepoDump(a), newRepoKey(a), newRepoLedger(a),
 	)
 	return cmd

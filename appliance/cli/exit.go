@@ -95,6 +95,7 @@ var outcomes = []outcome{
 	{wraps(repo.ErrKeyLocked), exitFailed, "it can be removed when its lock has ended"},
 	{wraps(repo.ErrPaper), exitFailed, "look at that line of the sheet again"},
 	{wraps(image.ErrOutside), exitFailed, "what a disk is made of must lie in the directory of the file given, or below it"},
+	{wraps(repo.ErrNoSpace), exitFailed, "make room, or let points expire and sweep, and run it again"},
 	{wraps(syscall.ENOSPC), exitFailed, "make room and run it again; a backup stores nothing twice"},
 	{wraps(repo.ErrChanges), exitFailed, "without --require-changed everything is read instead"},
 }

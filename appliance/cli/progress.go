@@ -23,6 +23,7 @@ func outlivePipes() { signal.Ignore(syscall.SIGPIPE) }
 type meter struct {
 	out   io.Writer
 	what  string
+	unit  string // what is counted; empty: bytes
 	total int64
 	every time.Duration // between lines
 	now   func() time.Time
@@ -36,30 +37,46 @@ type meter struct {
 const lineEvery = time.Minute
 
 // progress starts a meter for work of total bytes; nil when nothing is shown.
-func (a *app) progress(what string, total int64) *meter {
+func (a *app) progress(what string, total int64) *meter { return a.progressOf(what, "", total) }
+
+// progressOf is progress for what is counted in units, for example packs.
+func (a *app) progressOf(what, unit string, total int64) *meter {
 	if a.quiet || a.json {
 		return nil
 	}
-	m := &meter{out: a.err, what: what, total: total, every: lineEvery, now: time.Now}
+	m := &meter{out: a.err, what: what, unit: unit, total: total, every: lineEvery, now: time.Now}
 	m.start = m.now()
 	m.line = m.start
 	if f, ok := a.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		bytes := unit == ""
 		m.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what),
-			progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true), progressbar.OptionUseIECUnits(true),
-			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionShowBytes(bytes), progressbar.OptionShowTotalBytes(bytes), progressbar.OptionUseIECUnits(true),
+			progressbar.OptionShowCount(), progressbar.OptionSetItsString(unit),
+			progressbar.OptionSetPredictTime(bytes), progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
 	}
 	return m
 }
 
-// at says that done bytes are behind us.
+// at says that done of the total is behind us.
 func (m *meter) at(done int64) {
+	if m != nil {
+		m.of(done, m.total)
+	}
+}
+
+// of says that done is behind us, and what the total is known to be by now.
+func (m *meter) of(done, total int64) {
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.bar != nil && total != m.total {
+		m.bar.ChangeMax64(total)
+	}
+	m.total = total
 	if m.bar != nil {
 		m.bar.Set64(done) //nolint:errcheck // a terminal that went away is no reason to stop
 		return
@@ -74,6 +91,9 @@ func (m *meter) at(done int64) {
 
 // text is one line of progress.
 func (m *meter) text(done int64, now time.Time) string {
+	if m.unit != "" {
+		return fmt.Sprintf("%s: %d of %d %s", m.what, done, m.total, m.unit)
+	}
 	rate := perSecond(done, now.Sub(m.start))
 	s := fmt.Sprintf("%s: %s of %s, %s/s", m.what, formatSize(done), formatSize(m.total), formatSize(rate))
 	if rate > 0 && done < m.total {
@@ -98,3 +118,20 @@ func (m *meter) end(complete bool) {
 		fmt.Fprintln(m.out)
 	}
 }
+
+// bar is a meter that begins with the first report, for work that may have to
+// wait before.
+type bar struct {
+	app        *app
+	what, unit string // as of progressOf
+	meter      *meter
+}
+
+func (b *bar) at(done, total int64) {
+	if b.meter == nil {
+		b.meter = b.app.progressOf(b.what, b.unit, total)
+	}
+	b.meter.of(done, total)
+}
+
+func (b *bar) end(complete bool) { b.meter.end(complete) }

@@ -19,6 +19,7 @@ type retainOptions struct {
 	machine, job string
 	rule         retention.Rule
 	dryRun       bool
+	noSweep      bool
 	wait         time.Duration
 }
 
@@ -30,7 +31,9 @@ func newRepoRetain(a *app) *cobra.Command {
 		Long: `Keep the restore points that a rule wants, and let the others go as "expire" does.
 What is printed says for each point what keeps it or what it lacks; --dry-run does
 nothing but that and tell what would be free, and needs no lock. FREES is what the
-point's own expiry would free; what points share with each other comes on top.
+point's own expiry would free; what points share with each other comes on top. When
+points have gone, what only they held is freed, as "sweep" does it, unless --no-sweep
+is given.
 
 Points are judged by series: one machine under one job, "manual" for points that
 no job made. No series has any influence on another. A point stays when any part
@@ -63,6 +66,7 @@ those of the local calendar. A span is a number and h, d, w, m (months) or y.`,
 	f.Var(&spanFlag{&opt.rule.Extra}, "extra", "keep manual runs and retries for `SPAN`; default 7d")
 	f.BoolVar(&opt.rule.ExpireNewest, "expire-newest", false, "let even the newest point of a series go, if the rule does not keep it")
 	f.BoolVar(&opt.dryRun, "dry-run", false, "say what would be done, and do nothing")
+	f.BoolVar(&opt.noSweep, "no-sweep", false, "let points go, and leave what they held to a later sweep")
 	waitFlag(cmd, &opt.wait)
 	return cmd
 }
@@ -99,6 +103,7 @@ type retainListing struct {
 
 	Freed   *freedListing `json:"freed,omitempty"`   // by all that would expire together
 	Unknown string        `json:"unknown,omitempty"` // why that isn't known
+	Swept   *sweepListing `json:"swept,omitempty"`
 }
 
 type decisionListing struct {
@@ -154,7 +159,25 @@ func (a *app) repoRetain(ctx context.Context, opt retainOptions) error {
 		head := listHead(res.Head)
 		l.Expired, l.Retired, l.Head = res.Expired, res.Retired, &head
 	}
-	return a.printRetain(&l)
+	if opt.dryRun || opt.noSweep || len(res.Expired) == 0 {
+		return a.printRetain(&l)
+	}
+	// The points have gone, whatever comes of the sweep.
+	if !a.json {
+		if err := a.printRetain(&l); err != nil {
+			return err
+		}
+	}
+	swept, err := a.sweep(ctx, sweepOptions{dir: opt.dir, wait: opt.wait})
+	if err != nil {
+		return withHint(fmt.Errorf("%d points have expired, but what they held is not freed: %w", len(res.Expired), err), "\"holdfast repo sweep %s\" frees it", opt.dir)
+	}
+	if a.json {
+		sl := listSweep(&swept)
+		l.Swept = &sl
+		return a.printRetain(&l)
+	}
+	return a.printSweep(opt.dir, &swept, `"holdfast repo compact `+opt.dir+`" frees it`)
 }
 
 // freedByPlan asks what each point that would expire alone holds, and all of them

@@ -13,12 +13,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"holdfast/internal/testreq"
+	"holdfast/repo"
+	"holdfast/repo/repotest"
+	"holdfast/repo/vfs"
 )
 
 var update = flag.Bool("update", false, "write what the scripts compare with")
@@ -72,6 +76,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"damage": scriptDamage,
 	"mask":   scriptMask,
 	"hold":   scriptHold,
+	"own":    scriptOwn,
+	"failed": scriptFailed,
 	"loop":   scriptLoop,
 	"tmpfs":  scriptTmpfs,
 }
@@ -168,7 +174,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`"(actor|host)": ".+"`), `"$1": "WHO"`},
 	{regexp.MustCompile(`(?m)^(ID20 .*\S) +[\d.]+ [KM]?i?B$`), "$1  STORED"},
-	{regexp.MustCompile(`("(?:seconds|verifiedBytes|storedBytes|packBytes|parityBytes|nodeBytes|indexBytes|overheadBytes|packsPerTiB|sampledBytes)": )[-+.e\d]+`), "${1}0"},
+	{regexp.MustCompile(`("(?:seconds|verifiedBytes|storedBytes|packBytes|parityBytes|nodeBytes|indexBytes|roomBytes|freeBytes|overheadBytes|packsPerTiB|sampledBytes)": )[-+.e\d]+`), "${1}0"},
 }
 
 // mask FILE: writes standard output to FILE without what differs from run to
@@ -181,12 +187,62 @@ func scriptMask(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
 }
 
-// hold FILE: takes the lock on FILE, until the script ends.
+// hold FILE: takes the lock on FILE, until "hold FILE" again or the script ends.
 func scriptHold(ts *testscript.TestScript, _ bool, args []string) {
-	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR|os.O_CREATE, 0o644)
+	toggle(ts, "hold "+ts.MkAbs(args[0]), func() func() error {
+		f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR|os.O_CREATE, 0o644)
+		ts.Check(err)
+		ts.Check(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
+		return f.Close
+	})
+}
+
+// on is what scripts have begun and not ended, and how to.
+var on sync.Map
+
+// toggle begins something that ends when it is called with the key again, or
+// with the script.
+func toggle(ts *testscript.TestScript, key string, begin func() (end func() error)) {
+	if end, ok := on.LoadAndDelete(key); ok {
+		ts.Check(end.(func() error)())
+		return
+	}
+	on.Store(key, begin())
+	ts.Defer(func() {
+		if end, ok := on.LoadAndDelete(key); ok {
+			end.(func() error)() //nolint:errcheck // the script has failed or ended
+		}
+	})
+}
+
+// own DIR: owns the repository, as a process at work does, until "own DIR" again or
+// the script ends.
+func scriptOwn(ts *testscript.TestScript, _ bool, args []string) {
+	toggle(ts, "own "+ts.MkAbs(args[0]), func() func() error { return ownIn(ts, args[0]).Close })
+}
+
+func ownIn(ts *testscript.TestScript, name string) *repo.Owner {
+	dir, err := vfs.OS(ts.MkAbs(name))
 	ts.Check(err)
-	ts.Check(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
-	ts.Defer(func() { f.Close() })
+	state, err := vfs.OS(ts.Getenv("HOLDFAST_STATE"))
+	ts.Check(err)
+	ts.Defer(func() { errors.Join(dir.Close(), state.Close()) })
+	o, err := repo.Own(context.Background(), dir, repo.Options{State: state, Doing: "a test"}, 0)
+	ts.Check(err)
+	return o
+}
+
+// failed DIR MACHINE: a run of the machine that stores 2 MiB and fails.
+func scriptFailed(ts *testscript.TestScript, _ bool, args []string) {
+	o := ownIn(ts, args[0])
+	disk := repotest.New(rand.New(rand.NewPCG(7, uint64(len(args[1])))), repotest.Dense, 3<<20)
+	source := repotest.NewSource(disk)
+	source.FailAt = 2<<20 + 1
+	_, err := o.Backup(context.Background(), repo.BackupOptions{Machine: args[1], Disks: []repo.SourceDisk{{Name: "disk", Source: source}}})
+	if !errors.Is(err, repotest.ErrSource) {
+		ts.Fatalf("the run was to fail: %v", err)
+	}
+	ts.Check(o.Close())
 }
 
 // loop VAR FILE: sets VAR to a loop device over FILE, until the script ends.

@@ -65,6 +65,17 @@ func (a *app) hint(text string) {
 	}
 }
 
+// reports passes what a verb reports on to fn. What isn't understood comes from
+// an owner of another version, and is only progress.
+func reports[P any](fn func(P)) func(json.RawMessage) {
+	return func(text json.RawMessage) {
+		var p P
+		if json.Unmarshal(text, &p) == nil {
+			fn(p)
+		}
+	}
+}
+
 // packBar is the meter of work on packs, which knows its total from the first
 // report on.
 type packBar struct {
