@@ -267,7 +267,13 @@ func (s *sweeper) moveLiving(ctx context.Context, m *mover, k packKey, res *Comp
 			continue
 		}
 		loc := index.Location{Pack: k.name, Off: e.Off, Len: e.Len, Kind: e.Kind}
-		if err := m.move(ctx, e.ID, loc); err != nil {
+		err = m.move(ctx, e.ID, loc)
+		var damaged *damagedRecord
+		if errors.As(err, &damaged) {
+			s.owner.log.Warn("pack can't be emptied, for it is damaged: repair it", "err", err)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

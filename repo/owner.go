@@ -294,6 +294,12 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 			o.lackPack(p, segment, err)
 		}
 	}
+	if covered > last {
+		// The ledger has lost its end. New segments get the numbers of those lost,
+		// and an index that claims to have their packs would never look.
+		damage = fmt.Errorf("%w: it covers segment %d, and the ledger ends at %d", index.ErrDamaged, covered, last)
+		o.store.loseIndex(damage)
+	}
 	for _, p := range packs.left() {
 		add(p.Pack, p.segment)
 	}

@@ -22,15 +22,26 @@ const sweepBatch = 100
 // segment before the files are gone. The caller holds upkeep and has condemned
 // the packs; none of them is locked.
 func (o *Owner) removePacks(ctx context.Context, packs []ledger.PackRef) error {
-	for batch := range slices.Chunk(packs, sweepBatch) {
+	for len(packs) > 0 {
 		if err := ctx.Err(); err != nil {
+			o.acquitAll(packs)
 			return err
 		}
+		batch := packs[:min(sweepBatch, len(packs))]
+		packs = packs[len(batch):]
 		if err := o.removeBatch(batch); err != nil {
+			o.acquitAll(packs) // those of the batch may be recorded
 			return err
 		}
 	}
 	return nil
+}
+
+// acquitAll lets packs stay that were condemned.
+func (o *Owner) acquitAll(packs []ledger.PackRef) {
+	for i := range packs {
+		o.guard.acquit(packs[i].Name)
+	}
 }
 
 func (o *Owner) removeBatch(packs []ledger.PackRef) error {

@@ -155,9 +155,15 @@ func (r *repairer) repairRecord(ctx context.Context, p *brokenPack, pf *pack.Fil
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(r.store.sound(locs), func(l index.Location) bool { return !r.isBroken(l.Pack) }) {
-		p.result.Elsewhere++
-		return nil
+	for _, loc := range r.store.sound(locs) {
+		stands, err := r.stands(loc, row.key)
+		if err != nil {
+			return err
+		}
+		if stands {
+			p.result.Elsewhere++
+			return nil
+		}
 	}
 	h, rec, err := r.recordIn(ctx, p, pf, row)
 	if err == nil {
@@ -172,6 +178,21 @@ func (r *repairer) repairRecord(ctx context.Context, p *brokenPack, pf *pack.Fil
 		return nil
 	}
 	return out.add(h.ID, rec, nil)
+}
+
+// stands reports whether another copy of a record may stand for one in a damaged
+// pack: it is whole, in a pack that is not damaged, and what it is based on is
+// there. It is read, for the copy in the damaged pack may be the only good one.
+func (r *repairer) stands(loc index.Location, key [index.PrefixBytes]byte) (bool, error) {
+	if r.isBroken(loc.Pack) {
+		return false, nil
+	}
+	h, _, err := r.store.copyAt(loc, key)
+	if err != nil || h.Base.IsNull() {
+		return err == nil, nil
+	}
+	bases, err := r.store.lookup(h.Base)
+	return len(r.store.sound(bases)) > 0, err
 }
 
 func (r *repairer) isBroken(name pack.Name) bool {

@@ -295,6 +295,7 @@ func (s *sweeper) remove(ctx context.Context) error {
 		}
 		goes, err := s.condemn(ctx, packKey{d.kind, name}, d)
 		if err != nil {
+			s.owner.acquitAll(gone)
 			return err
 		}
 		if goes {

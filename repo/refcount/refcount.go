@@ -79,7 +79,7 @@ const (
 	PrefixBytes = 16
 
 	// MaxPayloadBytes is the longest payload.
-	MaxPayloadBytes = 64 << 20
+	MaxPayloadBytes = 256 << 20
 
 	defaultCacheBytes = 8 << 20
 	defaultMaxDelta   = 1 << 20
