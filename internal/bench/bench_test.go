@@ -6,8 +6,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"holdfast/internal/testreq"
 )
 
 func TestParseSize(t *testing.T) {
@@ -159,5 +162,106 @@ func TestDatabasePages(t *testing.T) {
 	got, err := changedRanges(a, b, pageBytes)
 	if err != nil || len(got) < 1 || len(got) > 3 {
 		t.Errorf("three writes changed %v, %v", got, err)
+	}
+}
+
+func TestIOField(t *testing.T) {
+	text := []byte("rchar: 12\nwchar: 34\nread_bytes: 56\nwrite_bytes: 78\ncancelled_write_bytes: 9\n")
+	for field, want := range map[string]int64{"rchar": 12, "read_bytes": 56, "write_bytes": 78, "bytes": 0, "none": 0} {
+		if got := ioField(text, field); got != want {
+			t.Errorf("%s is %d, want %d", field, got, want)
+		}
+	}
+}
+
+// TestUsageOfReads checks that what a process read and wrote is counted, though
+// it has ended.
+func TestUsageOfReads(t *testing.T) {
+	const n = 3 << 20
+	u, out, err := command{args: []string{"head", "-c", "3145728"}, in: make([]byte, n)}.run(t.Context())
+	if err != nil || len(out) != n {
+		t.Fatalf("%d bytes, %v", len(out), err)
+	}
+	if u.in < n || u.in > n+1<<20 || u.out < n || u.out > n+1<<20 {
+		t.Errorf("it read %d and wrote %d bytes, want %d and a little more", u.in, u.out, n)
+	}
+}
+
+// TestHistory checks that a version differs from the one before in what it says,
+// half of it always in the same places, and comes back the same.
+func TestHistory(t *testing.T) {
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	if err := makeDatabase(src, 4<<20, 7); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := history{size: 2 << 20, extent: 16 << 10, count: 8}
+	disk := func(name string, versions int) (path string, last [][2]int64) {
+		path = filepath.Join(dir, name)
+		if err := copyHead(path, f, h.size); err != nil {
+			t.Fatal(err)
+		}
+		for n := range versions {
+			if last, err = h.change(path, f, 4<<20, 1, n+1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return path, last
+	}
+	one, first := disk("one", 1)
+	two, second := disk("two", 2)
+	again, _ := disk("again", 2)
+	if err := sameDisk(two, again); err != nil {
+		t.Error(err)
+	}
+	got, err := changedRanges(one, two, int(h.extent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changed, said int64
+	for i := range got {
+		changed += got[i][1]
+	}
+	common := 0
+	for _, x := range second {
+		said += x[1]
+		if slices.Contains(first, x) {
+			common++
+		}
+	}
+	if changed != said || said != int64(h.count)*h.extent || common < h.count/2 || common == h.count {
+		t.Errorf("%d bytes changed, %d were said, %d of %d places as before", changed, said, common, h.count)
+	}
+}
+
+func TestLock(t *testing.T) {
+	testreq.Need(t, "root")
+	s := site{t.TempDir()}
+	path := filepath.Join(s.repo(), "packs", "meta", "00", "x.pack")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unlock(s.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	locked, err := s.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); locked == (err == nil) {
+		t.Errorf("locked: %v; removing it: %v", locked, err)
+	}
+	if err := unlock(filepath.Join(s.dir, "none")); err != nil {
+		t.Error(err)
 	}
 }

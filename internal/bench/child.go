@@ -39,6 +39,10 @@ type childInput struct {
 	// For "work".
 	Disk   string // to back up; "": restore the latest point to Target
 	Target string
+
+	Upkeep upkeep // for "upkeep"
+	Points int    // for "many": to make, of 100 machines
+	Point  string // for "open"
 }
 
 func runChild(job string) (err error) {
@@ -58,6 +62,12 @@ func runChild(job string) (err error) {
 		return childRead(in)
 	case "work":
 		return childWork(in)
+	case "upkeep":
+		return childUpkeep(in)
+	case "many":
+		return childMany(in)
+	case "open":
+		return childOpen(in)
 	}
 	return errors.New("unknown job")
 }

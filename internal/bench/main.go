@@ -5,7 +5,7 @@
 // goals of the design beside what was reached. "make bench" runs it.
 //
 // Disks are made from files of the machine, chosen by a seed, and kept in the
-// work directory for the next time. Every run is a whole process: wall time,
+// work directory for the next time, and so are stores with a long history. Every run is a whole process: wall time,
 // CPU seconds of it and its children, peak memory. Contenders take turns, so
 // that a slow minute of the machine hits all of them; what is printed is the
 // median. Before each run the source is read once, so that all find it in the
@@ -47,6 +47,8 @@ type options struct {
 	changed           int64
 	writes            int
 	readTime          time.Duration
+	history           int64
+	chunks, points    int
 	goBenchTime, pkgs string
 }
 
@@ -93,6 +95,9 @@ func parseOptions() (options, error) {
 	sizeFlag(&opt.changed, "changed", "1G", "bytes changed on those two")
 	sizeFlag(&opt.db, "db", "1G", "size of the database disk")
 	flag.IntVar(&opt.writes, "writes", 2000, "random 4 KiB writes to the database disk")
+	sizeFlag(&opt.history, "history", "192M", "size of the disk with many points, tables merge, synthesize and copy")
+	flag.IntVar(&opt.chunks, "chunks", 1_000_000, "chunks of the synthetic store, table sweep; 10000000 take some ten minutes to make")
+	flag.IntVar(&opt.points, "points", 10_000, "points of the table list")
 	flag.DurationVar(&opt.readTime, "readtime", 10*time.Second, "longest time of one run of cold reads")
 	flag.StringVar(&opt.goBenchTime, "benchtime", "200ms", "of the Go benchmarks, table micro")
 	flag.StringVar(&opt.pkgs, "packages", "./repo/... ./image/...", "with Go benchmarks, table micro")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A command is a program with its arguments, working directory and what its
@@ -21,6 +23,7 @@ type command struct {
 	args []string
 	dir  string
 	env  []string
+	in   []byte // its standard input
 }
 
 // A usage is what one process cost.
@@ -29,6 +32,11 @@ type usage struct {
 	cpu  time.Duration // user and system, with all children it waited for
 	rss  int64         // peak of resident memory, in bytes
 	anon int64         // peak of the part that is not file pages, sampled
+
+	// Bytes that it read and wrote by system calls, its children too. What came
+	// from the page cache counts like the rest, what it did through mmap doesn't.
+	in, out int64
+	storage int64 // of in: what came from storage, read-ahead included
 }
 
 func (c command) prepare(ctx context.Context) *exec.Cmd {
@@ -46,14 +54,21 @@ func (c command) run(ctx context.Context) (usage, []byte, error) {
 	cmd := c.prepare(ctx)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if c.in != nil {
+		cmd.Stdin = bytes.NewReader(c.in)
+	}
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return usage{}, nil, err
 	}
 	stop, sampled := make(chan struct{}), make(chan usage)
 	go func() { sampled <- sampleMemory(cmd.Process.Pid, stop) }()
+	var u usage
+	if p, err := ended(cmd.Process.Pid); err == nil {
+		u.in, u.out, u.storage = ioField(p, "rchar"), ioField(p, "wchar"), ioField(p, "read_bytes")
+	}
 	err := cmd.Wait()
-	u := usage{wall: time.Since(began)}
+	u.wall = time.Since(began)
 	close(stop)
 	memory := <-sampled
 	u.rss, u.anon = memory.rss, memory.anon
@@ -105,6 +120,29 @@ func statusBytes(status []byte, field string) int64 {
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
 	n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(string(line)), " kB"), 10, 64)
 	return n << 10
+}
+
+// ended waits until a child has ended, without taking its status, and returns
+// what the kernel then says of its reads and writes.
+func ended(pid int) ([]byte, error) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	}
+}
+
+// ioField returns a field of /proc/PID/io; 0 when it is not there.
+func ioField(p []byte, field string) int64 {
+	_, rest, _ := bytes.Cut(append([]byte("\n"), p...), []byte("\n"+field+": "))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	n, _ := strconv.ParseInt(string(line), 10, 64)
+	return n
 }
 
 // readBytes returns what a process made the storage read so far.

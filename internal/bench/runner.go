@@ -30,6 +30,12 @@ func tables() []table {
 		{name: "random", make: (*runner).random},
 		{name: "restore", make: (*runner).restore},
 		{name: "cold", make: (*runner).cold},
+		{name: "merge", make: (*runner).merge},
+		{name: "sweep", make: (*runner).sweep, alone: true},
+		{name: "scrub", make: (*runner).scrub},
+		{name: "synthesize", make: (*runner).synthesize, alone: true},
+		{name: "copy", make: (*runner).copy},
+		{name: "list", make: (*runner).list, alone: true},
 		{name: "memory", make: (*runner).memory, alone: true},
 		{name: "curve", make: (*runner).curve, asked: true, alone: true},
 		{name: "profile", make: (*runner).profile, asked: true, alone: true},
@@ -67,12 +73,15 @@ func bench(ctx context.Context, opt options) error {
 	defer cancel()
 	b := &runner{opt: opt, began: time.Now(), disks: make(map[string]disk), fulls: make(map[string]site)}
 	b.tools()
+	if err := unlock(filepath.Join(opt.work, "sites")); err != nil {
+		return err
+	}
 	for _, dir := range []string{"sites", "out", "stage"} {
 		if err := os.RemoveAll(filepath.Join(opt.work, dir)); err != nil {
 			return err
 		}
 	}
-	for _, dir := range []string{"sites", "out", "disks"} {
+	for _, dir := range []string{"sites", "out", "disks", "stores"} {
 		if err := os.MkdirAll(filepath.Join(opt.work, dir), 0o755); err != nil {
 			return err
 		}
@@ -199,7 +208,7 @@ func (b *runner) once(ctx context.Context, c contest, t tool, last bool) (f figu
 	if err != nil {
 		return f, err
 	}
-	f = figures{Tool: t.label(), Peer: t.peer(), Sealed: t.sealed(), Wall: u.wall.Seconds(), CPU: u.cpu.Seconds(), RSS: u.rss, Anon: u.anon}
+	f = figures{Tool: t.label(), Peer: t.peer(), Sealed: t.sealed(), Wall: u.wall.Seconds(), CPU: u.cpu.Seconds(), RSS: u.rss, Anon: u.anon, In: u.in, Out: u.out, Storage: u.storage}
 	after, err := treeBytes(s.repo())
 	if err != nil {
 		return f, err

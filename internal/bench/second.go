@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // second backs up the changed disk to a repository that has the first version.
@@ -105,10 +104,5 @@ func (b *runner) writeChangeList(ctx context.Context, s site, list string, sizeB
 	if err != nil {
 		return err
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "base %s size %d\n", id, sizeBytes)
-	for _, x := range ranges {
-		fmt.Fprintf(&text, "%d %d\n", x[0], x[1])
-	}
-	return os.WriteFile(list, []byte(text.String()), 0o644)
+	return writeChanges(list, id, sizeBytes, ranges)
 }

@@ -63,26 +63,47 @@ func with(tools ...tool) (there []tool) {
 	return there
 }
 
+// A variant is a tool under another name: what it does differs.
+type variant struct {
+	tool
+	name string
+}
+
+func (v variant) label() string { return v.name }
+
+// newSite makes the directory of a new site.
+func (b *runner) newSite() site {
+	b.sites++
+	return site{filepath.Join(b.opt.work, "sites", fmt.Sprintf("%03d", b.sites))}
+}
+
 // begin makes a new site with an empty repository.
 func (b *runner) begin(ctx context.Context, t tool) (site, error) {
-	b.sites++
-	s := site{filepath.Join(b.opt.work, "sites", fmt.Sprintf("%03d", b.sites))}
-	for _, dir := range []string{s.repo(), s.state()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return s, err
-		}
-	}
-	if err := os.WriteFile(s.pass(), []byte("correct horse battery staple\n"), 0o600); err != nil {
-		return s, err
+	s := b.newSite()
+	return s, s.begin(ctx, t)
+}
+
+// begin makes the site's directories and an empty repository.
+func (s site) begin(ctx context.Context, t tool) error {
+	if err := s.makeDirs(); err != nil {
+		return err
 	}
 	_, _, err := t.initialize(s).run(ctx)
-	return s, err
+	return err
+}
+
+func (s site) makeDirs() error {
+	for _, dir := range []string{s.repo(), s.state()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(s.pass(), []byte("correct horse battery staple\n"), 0o600)
 }
 
 // copySite makes another site of the same content.
 func (b *runner) copySite(ctx context.Context, s site) (site, error) {
-	b.sites++
-	to := site{filepath.Join(b.opt.work, "sites", fmt.Sprintf("%03d", b.sites))}
+	to := b.newSite()
 	_, _, err := command{args: []string{"cp", "-a", "--reflink=auto", s.dir, to.dir}}.run(ctx)
 	return to, err
 }
