@@ -312,13 +312,13 @@ var overlapOps = []overlapOp{
 			return err
 		})
 	}}}},
-	{name: "list", alone: true, ways: []overlapWay{{at: readsPack, do: func(ctx context.Context, s *stage, _ int) error {
+	{name: "list", alone: true, ways: []overlapWay{{at: readsPack, do: func(ctx context.Context, s *stage, role int) error {
 		r, err := repo.Open(ctx, s.side, s.options())
 		if err != nil {
 			return err
 		}
 		_, perr := r.Points(ctx)
-		_, serr := r.Stats(ctx, repo.StatsOptions{Machines: true, Points: true})
+		_, serr := r.Stats(ctx, repo.StatsOptions{Machines: role == 0, Points: role == 0})
 		_, verr := repo.VerifyLedger(ctx, s.side, repo.VerifyOptions{})
 		_, kerr := repo.ListKeys(ctx, s.side)
 		return errors.Join(perr, serr, verr, kerr, s.diff(ctx, r), r.Close())
