@@ -314,6 +314,20 @@ func (r *Repository) loadCheckpoint() *checkpoint {
 	return nil
 }
 
+// dropCheckpoints removes those before n. Removing one isn't synced, so a power cut
+// may have brought it back.
+func (o *Owner) dropCheckpoints(n uint64) {
+	list, err := listCheckpoints(o.fsys)
+	for _, old := range list {
+		if old < n {
+			err = errors.Join(err, notThere(o.fsys.Remove(checkpointPath(old))))
+		}
+	}
+	if err != nil {
+		o.log.Warn("older checkpoints stay", "err", err)
+	}
+}
+
 // readCheckpoint reads one and holds it to the ledger.
 func (r *Repository) readCheckpoint(n uint64) (*checkpoint, error) {
 	p, err := vfs.ReadFile(r.fsys, checkpointPath(n), maxCheckpointBytes)

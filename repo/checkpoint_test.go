@@ -216,6 +216,27 @@ func TestCheckpointSaves(t *testing.T) {
 	}
 }
 
+// TestCheckpointComesBack: a power cut brings an older checkpoint back, whose
+// removal was not durable. The next owner takes it away.
+func TestCheckpointComesBack(t *testing.T) {
+	l := newLong(t, false)
+	l.own(func(o *Owner) { l.commit(o, checkpointAtClose, 3) })
+	first := l.checkpoints()
+	l.own(func(o *Owner) { l.commit(o, checkpointAtClose, 3) })
+	newest := l.checkpoints()
+	if len(first) != 1 || len(newest) != 1 || first[0] == newest[0] {
+		t.Fatalf("checkpoints %v, then %v", first, newest)
+	}
+	l.mem = l.mem.CrashClone(vfs.CrashOptions{})
+	if got := l.checkpoints(); len(got) != 2 {
+		t.Fatalf("after the power cut there are checkpoints %v", got)
+	}
+	l.own(func(*Owner) {})
+	if got := l.checkpoints(); !slices.Equal(got, newest) {
+		t.Errorf("checkpoints %v, want %v", got, newest)
+	}
+}
+
 // TestCheckpointDamage has checkpoints that must not be believed.
 func TestCheckpointDamage(t *testing.T) {
 	l := newLong(t, false)

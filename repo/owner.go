@@ -252,6 +252,7 @@ func (o *Owner) foldLedger(ctx context.Context, last uint64, runs []leftover) er
 	o.state = o.view.state
 	if c != nil {
 		o.lastTime, o.checkpoint = c.newest, o.state.Head().Number
+		o.dropCheckpoints(o.checkpoint)
 	}
 	covered := o.store.index.Covers()
 	made := o.store.timesMade()
