@@ -23,7 +23,8 @@ func (o *Owner) withReserve(do func() error) error {
 		return err
 	}
 	given, rerr := giveUpReserve(o.fsys)
-	if rerr != nil || !given {
+	spares, serr := giveUpSpares(o.fsys)
+	if rerr = errors.Join(rerr, serr); rerr != nil || !given && !spares {
 		return errors.Join(err, rerr)
 	}
 	o.log.Warn("the volume is full; its reserve is used", "err", err)
@@ -63,8 +64,8 @@ func giveUpReserve(fsys vfs.FS) (bool, error) {
 }
 
 // restoreReserve sets the reserve aside again where it may have been given up, or
-// as much of it as half of the room there is. It is no failure when that can't be
-// done.
+// as much of it as half of the room there is, and spare files. It is no failure
+// when that can't be done.
 func (o *Owner) restoreReserve() {
 	info, err := o.fsys.Stat(reserveName)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size == 0 {
@@ -72,6 +73,9 @@ func (o *Owner) restoreReserve() {
 	}
 	if err == nil {
 		err = setAside(o.fsys, info.Size)
+	}
+	if fixedFiles(o.fsys) {
+		err = errors.Join(err, keepSpares(o.fsys))
 	}
 	if err != nil {
 		o.log.Warn("the reserve can't be set aside again", "err", err)

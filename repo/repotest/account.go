@@ -379,6 +379,9 @@ func (a *account) index() {
 		a.take("index/" + path.Base(f.Name))
 	}
 	a.saved("checkpoint", "verified", "damage")
+	for i := range 16 {
+		delete(a.files, fmt.Sprintf("index/spare-%02d", i)) // where files are few
+	}
 	if lists != 1 {
 		a.errorf("%d lists in index/, want 1", lists)
 	}
