@@ -421,6 +421,9 @@ func (y *year) end() {
 	y.today += lockDays
 	y.setClock(y.today, 12*time.Hour)
 	y.unlock()
+	if y.hurt { // since the last scrub
+		y.repair()
+	}
 	for id := range y.pinned {
 		y.must(y.owner.Unpin(id, "year"))
 	}
