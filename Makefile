@@ -48,7 +48,7 @@ check: ## format, vet, staticcheck, tests with -race, a short fuzz of every targ
 test: deps check ## deps, check, and the tests that need root when we are root
 	@if [ "$$(id -u)" != 0 ]; then echo "The tests that need root were skipped: run make test as root for those."; fi
 
-e2e: build ## kill -9 and power cuts on real file systems; up to 40 minutes
+e2e: build ## kill -9 and power cuts on real file systems; up to 50 minutes
 	@internal/dev/deps run test
 	HOLDFAST_LONG=1 go test -count=1 -timeout 60m -run '$(RUN)' ./repo
 	HOLDFAST_E2E=1 KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run '$(RUN)' ./internal/e2e

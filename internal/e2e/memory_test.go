@@ -26,7 +26,7 @@ const (
 )
 
 // TestMemory backs up and restores a sparse disk of 4 TiB with 2 GiB of data
-// scattered over it.
+// scattered over it, and keeps the repository in order.
 func TestMemory(t *testing.T) {
 	begin(t)
 	rng := random(t)
@@ -53,7 +53,15 @@ func TestMemory(t *testing.T) {
 			repository, restored := filepath.Join(top, "repository"), filepath.Join(top, "restored")
 			p.must(t, append(init, repository)...)
 			p.watched(t, "first backup", "repo", "backup", repository, "--machine", "m", disk)
+			scatter(t, rng, disk)
 			p.watched(t, "second backup", "repo", "backup", repository, "--machine", "m", disk)
+			first := decode[listing](t, p.must(t, "repo", "points", repository, "--json")).Points[0].ID
+			p.watched(t, "expire", "repo", "expire", repository, first)
+			p.watched(t, "sweep", "repo", "sweep", repository)
+			p.watched(t, "compact", "repo", "compact", repository, "--dead", "0")
+			p.watched(t, "scrub", "repo", "scrub", repository)
+			p.watched(t, "deep scrub", "repo", "scrub", repository, "--deep")
+			p.watched(t, "reindex", "repo", "reindex", repository)
 			p.watched(t, "restore", "repo", "restore", repository, "m@latest", "--to", restored)
 			sameSparse(t, restored, disk)
 		})
@@ -90,6 +98,26 @@ func makeHuge(t *testing.T, rng *rand.Rand, name string) {
 			off = hugeBytes - hugePiece
 		}
 		if _, err := f.WriteAt(p, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// scatter changes the disk here and there, so that much of its map changes.
+func scatter(t *testing.T, rng *rand.Rand, name string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := make([]byte, 4096)
+	for range 2000 {
+		fill(rng, p)
+		if _, err := f.WriteAt(p, rng.Int64N(hugeBytes/4096)*4096); err != nil {
 			t.Fatal(err)
 		}
 	}

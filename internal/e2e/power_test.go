@@ -12,14 +12,16 @@ import (
 	"holdfast/repo/repotest"
 )
 
-// TestPowerCut takes the power from file systems while a backup or an init goes
-// on, and just after one has ended. Nobody calls sync for the program.
+// TestPowerCut takes the power from file systems while a backup, an init or what
+// keeps a repository in order goes on, and just after one has ended. Nobody calls
+// sync for the program.
 func TestPowerCut(t *testing.T) {
 	for _, fs := range []string{"xfs", "ext4"} {
 		t.Run(fs, func(t *testing.T) {
 			begin(t, "loop", "losetup", "mkfs."+fs)
 			t.Run("backup", func(t *testing.T) { cutBackups(t, fs) })
 			t.Run("init", func(t *testing.T) { cutInits(t, fs) })
+			t.Run("upkeep", func(t *testing.T) { cutUpkeep(t, fs) })
 		})
 	}
 }
@@ -135,4 +137,61 @@ func cutInits(t *testing.T, fs string) {
 		}
 	}
 	t.Logf("%s: %d cuts during init, %d after a backup; %d repositories were made by the first init", fs, cuts, cuts, made)
+}
+
+// cutUpkeep takes the power while points expire and room is made, several at
+// once, backups beside them.
+func cutUpkeep(t *testing.T, fs string) {
+	rng := random(t)
+	v := newVolume(t, fs, 3<<30)
+	u := newUpkeep(t, rng, v, filepath.Join(v.dir, "state"), rng.IntN(2) == 0)
+	u.locks = false // nobody makes flags durable
+	u.verbs = []string{"backup", "expire", "expire", "retain", "sweep", "sweep", "sweep", "compact", "compact", "synthesize", "copy"}
+	cuts := count(t, "POWERCUTS", 20)
+	met := make(map[string]int)
+	after, effects := 0, 0
+	for i := range cuts {
+		tasks := u.start()
+		if i%4 == 3 {
+			for _, tk := range tasks {
+				<-tk.ended
+			}
+		} else {
+			u.atMoment(tasks[0])
+		}
+		for _, tk := range tasks {
+			if tk.over() {
+				after++
+			} else {
+				met[tk.verb]++
+			}
+		}
+		v.cut()
+		outcomes := make([]outcome, len(tasks))
+		for i, tk := range tasks {
+			outcomes[i] = tk.process.wait()
+			if o := outcomes[i]; o.code < 0 || strings.Contains(o.err, "panic") {
+				t.Fatalf("%s: %s", tk.verb, o)
+			}
+		}
+		v.remount()
+		done := u.settle(tasks, outcomes)
+		for i, tk := range tasks {
+			if done[tk] && outcomes[i].code != 0 {
+				effects++
+			}
+		}
+		u.verify()
+		u.restoreSome(1)
+		if i%10 == 9 {
+			u.rest()
+		}
+	}
+	u.rest()
+	v.cut()
+	v.remount()
+	u.account()
+	u.compare()
+	t.Logf("%s: %d cuts during %s, %d of them with the work done, after the end of %d; %d points; %d points compared, %d disks restored",
+		fs, cuts+1, counted(met), effects, after, len(u.model.Points()), u.compared, u.restored)
 }

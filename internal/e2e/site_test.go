@@ -275,3 +275,8 @@ func (s *site) atRandom(a attempt, m *machine) {
 		a.sleep(upTo(s.rng, 12*time.Millisecond))
 	}
 }
+
+// reopen returns what lets an owner come and go.
+func reopen(t *testing.T) func(vfs.FS, repo.Options) error {
+	return func(fsys vfs.FS, opt repo.Options) error { return repotest.Reopen(t.Context(), fsys, opt) }
+}
