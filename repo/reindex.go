@@ -62,6 +62,9 @@ func (o *Owner) reindex(ctx context.Context) (*ReindexReport, error) {
 				rep.Packs++
 				continue
 			}
+			if p.unfinished {
+				continue // a run may have named it this moment, and adds it next
+			}
 			rep.Missing = append(rep.Missing, p.Name.Path(p.Kind))
 			d.packs = append(d.packs, knownBad{name: p.Name, kind: p.Kind, fault: FaultMissing})
 		}
