@@ -55,6 +55,7 @@ type Owner struct {
 	busy       map[string]busyRun // machine id → its run under way
 	names      map[string]string  // machine name → id, by each machine's latest point
 	leftovers  map[string][]RunID // machine id → unfinished runs' records
+	left       map[string]string  // machine name, as in their records → the id that these have
 	kept       map[string][]*pins // machine id → what these have stored
 	voids      []ledger.Record    // to be recorded by the next segment
 }
@@ -85,6 +86,7 @@ func own(ctx context.Context, fsys vfs.FS, opt *Options, wait time.Duration) (_ 
 	o := &Owner{
 		Repository: r, opt: *opt, guard: newGuard(), busy: make(map[string]busyRun),
 		names: make(map[string]string), leftovers: make(map[string][]RunID), kept: make(map[string][]*pins),
+		left: make(map[string]string),
 	}
 	if o.mine, err = loadSigners(opt.State, r.settings.ID); err != nil && !opt.adopting {
 		return nil, err
@@ -453,7 +455,7 @@ func (o *Owner) settleRuns(runs []leftover) error {
 	for _, r := range runs {
 		unfinished := (len(r.packs) > 0 || r.damaged) && !committed[string(r.id)]
 		if unfinished && r.head.MachineID != upkeepMachine {
-			o.leave(r.head.MachineID, r.id, r.packs)
+			o.leave(r.head, r.id, r.packs)
 			continue
 		}
 		if unfinished {

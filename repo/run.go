@@ -147,6 +147,9 @@ func (o *Owner) claim(opt *BackupOptions, run RunID) (string, error) {
 	switch {
 	case id == "" && known != "":
 		id = known
+	case id == "" && o.left[o.store.ledgerJob(opt.Machine)] != "":
+		// Its first runs have failed, and what they stored is that machine's.
+		id = o.left[o.store.ledgerJob(opt.Machine)]
 	case id == "":
 		var b [16]byte
 		if _, err := io.ReadFull(o.rand, b[:]); err != nil {
@@ -253,7 +256,9 @@ func (r *run) hold(asked uint64, id chunk.ID, locs []index.Location, whole bool)
 func (r *run) prepare() (err error) {
 	o := r.owner
 	epoch := o.currentEpoch()
-	head := runHead{Run: r.id, MachineID: r.machineID, Epoch: epoch, Started: r.started.UTC(), PID: os.Getpid()}
+	head := runHead{
+		Run: r.id, MachineID: r.machineID, Name: o.store.ledgerJob(r.opt.Machine), Epoch: epoch, Started: r.started.UTC(), PID: os.Getpid(),
+	}
 	if !o.settings.Sealed {
 		head.Host = r.host
 	}
@@ -383,7 +388,7 @@ func (r *run) abandon() {
 	if rerr == nil && len(packs) == 0 {
 		rerr = o.fsys.Remove(runPath(r.id))
 	} else if rerr == nil {
-		o.leave(head.MachineID, r.id, packs)
+		o.leave(head, r.id, packs)
 	}
 	if rerr != nil {
 		o.log.Warn("what the failed run stored is not tidied up until the repository is opened again", "run", r.id, "err", rerr)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 type runHead struct {
 	Run       RunID     `json:"run"`
 	MachineID string    `json:"machine"`
+	Name      string    `json:"name,omitempty"` // the machine's, as the ledger would say it; empty for a mover
 	Epoch     uint64    `json:"epoch"`
 	Started   time.Time `json:"started"`
 	Host      string    `json:"host"`
@@ -161,12 +163,16 @@ func listRuns(fsys vfs.FS) ([]RunID, error) {
 
 // leave remembers a run that ended without a point. What it has stored stays
 // for the machine's next run.
-func (o *Owner) leave(machine string, id RunID, packs []ledger.Pack) {
+func (o *Owner) leave(head runHead, id RunID, packs []ledger.Pack) {
+	machine := head.MachineID
 	kept := o.guard.keep(packs)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.leftovers[machine] = append(o.leftovers[machine], id)
 	o.kept[machine] = append(o.kept[machine], kept)
+	if head.Name != "" {
+		o.left[head.Name] = machine
+	}
 }
 
 // forgetLeftovers lets go of what a machine's unfinished runs have stored. The
@@ -177,6 +183,7 @@ func (o *Owner) forgetLeftovers(machine string) {
 	}
 	delete(o.kept, machine)
 	delete(o.leftovers, machine)
+	maps.DeleteFunc(o.left, func(_, id string) bool { return id == machine })
 }
 
 // An UnfinishedRun is one that has stored something and made no point of it.
@@ -212,6 +219,9 @@ func (r *Repository) UnfinishedRuns(ctx context.Context) ([]UnfinishedRun, error
 			continue
 		}
 		u := UnfinishedRun{ID: id, MachineID: head.MachineID, Machine: names[head.MachineID], Started: head.Started, Packs: len(packs)}
+		if u.Machine == "" && !r.settings.Sealed {
+			u.Machine = head.Name
+		}
 		for _, p := range packs {
 			u.Bytes += p.Bytes
 		}

@@ -90,15 +90,14 @@ func (r *Repository) planSync(ctx context.Context, src *Repository, opt *SyncOpt
 // planExpiry finds the copies that are to expire.
 func (r *Repository) planExpiry(ctx context.Context, src *Repository, opt *SyncOptions, there, here []Point, plan *SyncPlan) error {
 	live := make(map[PointID]bool)
+	theirs := make(map[string]bool) // machine ids that the source has points of
 	for _, p := range there {
-		live[p.ID] = true
+		live[p.ID], theirs[p.MachineID] = true, true
 	}
-	var copies []Point           // that the source does not list
-	both := make(map[string]int) // machine id → points that both have
+	var copies []Point // that the source does not list
 	for _, p := range here {
 		switch {
 		case live[p.ID]:
-			both[p.MachineID]++
 		case p.CopiedFrom != "" && opt.machine(p):
 			copies = append(copies, p)
 		}
@@ -119,7 +118,7 @@ func (r *Repository) planExpiry(ctx context.Context, src *Repository, opt *SyncO
 			continue // came from elsewhere
 		case !known && !opt.Force:
 			return fmt.Errorf("%w: its ledger does not know point %s of %s, which was copied from it", ErrEmptied, p.ID, p.Machine)
-		case both[p.MachineID] == 0 && !opt.Force:
+		case !theirs[p.MachineID] && !opt.Force:
 			return fmt.Errorf("%w: of %s it has none", ErrEmptied, p.Machine)
 		}
 		pins, err := r.Pins(p.ID)

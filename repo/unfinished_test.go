@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,5 +87,42 @@ func TestParentWithoutLease(t *testing.T) {
 	w.must(t, o, oneDisk("web", dense(1, 1<<20)), nil)
 	if err := o.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFailedFirstRun: what the failed first run of a machine has stored is that
+// machine's, though nobody gave it an id, in the same process and in another.
+func TestFailedFirstRun(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		t.Run(sealing(sealed), func(t *testing.T) {
+			w := newWorld(sealed, 1)
+			ctx := t.Context()
+			p := oneDisk("web", dense(1, 3<<20))
+			fails := func(o *repo.Owner) error {
+				_, err := w.backup(ctx, o, p, func(opt *repo.BackupOptions) {
+					opt.Disks[0].Source.(*repotest.Source).FailAt = 2900 << 10
+				})
+				is(t, "a source that fails", err, repotest.ErrSource)
+				return nil
+			}
+			err := errors.Join(w.init(ctx), w.with(ctx, fails), w.with(ctx, func(o *repo.Owner) error {
+				if err := fails(o); err != nil {
+					return err
+				}
+				w.must(t, o, p, nil)
+				runs, err := o.UnfinishedRuns(ctx)
+				if len(runs) > 0 {
+					t.Errorf("the machine has a point, and these are unfinished: %+v", runs)
+				}
+				_, cerr := o.Compact(ctx, repo.CompactOptions{AnyDead: true})
+				if r := w.reach(t); r.DeadBytes > 0 {
+					t.Errorf("%d bytes are needed by nothing", r.DeadBytes)
+				}
+				return errors.Join(err, cerr)
+			}), repotest.Account(w.disk))
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
