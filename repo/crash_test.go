@@ -28,7 +28,7 @@ type mix struct {
 	name   string
 	before func(ctx context.Context, w *world) error // not interrupted
 	do     func(ctx context.Context, w *world) error
-	thin   bool // unless long, stop at every third operation only
+	thin   bool // unless long, stop at every third operation only; sealed at every third of these
 }
 
 var mixes = []mix{
@@ -36,13 +36,13 @@ var mixes = []mix{
 	{name: "init again", before: initStopped, do: initOnly},
 	{name: "first", before: initOnly, do: first},
 	{name: "increment", before: initAndFirst, do: increment},
-	{name: "failed", before: initAndFirst, do: failedThenAgain},
+	{name: "failed", before: initAndFirst, do: failedThenAgain, thin: true},
 	{name: "two at once", before: initAndFirst, do: twoAtOnce, thin: true},
 	{name: "expire", before: threePoints, do: expireTwo},
-	{name: "expire locked", before: threeLocked, do: expireTwo},
-	{name: "expire on a full volume", before: threeReserved, do: expireFull},
-	{name: "recall", before: twoRetired, do: recallBoth},
-	{name: "retain", before: threePoints, do: retainLast},
+	{name: "expire locked", before: threeLocked, do: expireTwo, thin: true},
+	{name: "expire on a full volume", before: threeReserved, do: expireFull, thin: true},
+	{name: "recall", before: twoRetired, do: recallBoth, thin: true},
+	{name: "retain", before: threePoints, do: retainLast, thin: true},
 	{name: "unlocked", before: unlockedAgain, do: func(ctx context.Context, w *world) error {
 		return w.with(ctx, func(*repo.Owner) error { return nil })
 	}},
@@ -55,10 +55,10 @@ var mixes = []mix{
 	{name: "synthesize", before: worn, do: synthesizeLatest, thin: true},
 	{name: "evacuate", before: lockedAndWorn, do: evacuateAll, thin: true},
 	{name: "abandon", before: worn, do: abandonAll, thin: true},
-	{name: "scrub", before: initAndFirst, do: scrubByTurns},
+	{name: "scrub", before: initAndFirst, do: scrubByTurns, thin: true},
 	{name: "repair", before: bitsLost, do: repairAll, thin: true},
 	{name: "repair from a copy", before: packsLost, do: repairFromCopy, thin: true},
-	{name: "reindex", before: initAndFirst, do: reindexAll},
+	{name: "reindex", before: initAndFirst, do: reindexAll, thin: true},
 }
 
 func initOnly(ctx context.Context, w *world) error { return w.init(ctx) }
@@ -249,20 +249,25 @@ func TestPowerLoss(t *testing.T) {
 		for _, sealed := range []bool{false, true} {
 			name := m.name + " " + sealing(sealed)
 			t.Run(name, func(t *testing.T) {
+				step := 1
+				if m.thin {
+					step = 3
+				}
+				if sealed {
+					step *= 3
+				}
+				if raceDetector {
+					step *= 2
+				}
 				all, n, err := m.stops(t.Context(), newWorld(sealed, 1), func(i int, op string) []vfs.CrashOptions {
 					manyAlike := strings.HasPrefix(op, "mkdir packs/") // 512
 					switch {
 					case long && (!manyAlike || i%16 == 0):
 						return ways
-					case long:
-					case manyAlike && i%16 != 0:
+					case long || manyAlike && i%16 != 0 || !manyAlike && i%step != 0:
 						return nil
-					case (sealed || m.thin) && i%3 != 0:
-						return nil
-					case sealed || m.thin:
-						i /= 3
 					}
-					return ways[i%len(ways):][:1]
+					return ways[i/step%len(ways):][:1]
 				})
 				if err != nil {
 					t.Fatal(err)
