@@ -237,15 +237,15 @@ func askOwner(ctx context.Context, fsys vfs.FS, verb string, args, result any, p
 	}
 	_ = c.SetWriteDeadline(time.Now().Add(socketTimeout))
 	if err := json.NewEncoder(c).Encode(req); err != nil {
-		return lostOwner(ctx, err)
+		return noOwner(ctx, err)
 	}
 	in := bufio.NewReader(c)
 	_ = c.SetReadDeadline(time.Now().Add(socketTimeout))
 	taken := false
 	for {
 		line, err := readLine(in, maxAnswerBytes)
-		if !taken && errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("%w: it does not answer", errNoOwner)
+		if err != nil && !taken {
+			return noOwner(ctx, err)
 		}
 		if err != nil {
 			return lostOwner(ctx, err)
@@ -270,6 +270,15 @@ func askOwner(ctx context.Context, fsys vfs.FS, verb string, args, result any, p
 			return json.Unmarshal(ans.Result, result)
 		}
 	}
+}
+
+// noOwner is the error of an owner that has not taken a request, and so has not
+// begun with it: one that ended meanwhile, or is stopped.
+func noOwner(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: it does not answer: %w", errNoOwner, err)
 }
 
 // lostOwner is the error of an owner that answers no more.
