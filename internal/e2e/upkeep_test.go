@@ -75,9 +75,9 @@ func killUpkeep(t *testing.T, fs string, sealed bool, kills int) {
 		}
 	}
 	u.rest()
-	t.Logf("%d kills (%s), %d of them with the work done, %d asked an owner that was killed; %d rounds, %d reads beside them; %d files damaged, %d locked; "+
+	t.Logf("%d kills (%s), %d of them with the work done, %d asked an owner that was killed; %d rounds, %d reads beside them; %d files damaged, %d locked, %d runs abandoned; "+
 		"%d times swept and compacted to 0 dead bytes; %d points; %d points compared, %d disks restored",
-		total, counted(killed), effects, lost, u.rounds, u.reads, u.hurt, u.lockings, rests+1, len(u.model.Points()), u.compared, u.restored)
+		total, counted(killed), effects, lost, u.rounds, u.reads, u.hurt, u.lockings, u.abandoned, rests+1, len(u.model.Points()), u.compared, u.restored)
 }
 
 // counted prints how often what happened.
@@ -102,7 +102,7 @@ type upkeep struct {
 	locks   bool             // packs are locked now and then
 	took    map[string]time.Duration
 
-	rounds, reads, hurt, lockings int
+	rounds, reads, hurt, lockings, abandoned int
 }
 
 // A key is an age identity that may have been added.
@@ -352,6 +352,12 @@ func (u *upkeep) rest() {
 			u.program.must(u.t, "repo", "copy", u.from.dir, u.dir, string(p.ID))
 			u.model.Add(p)
 		}
+	}
+	// A machine whose points have all expired begins anew, under a new id, and so
+	// nobody else finishes what was interrupted under the old one.
+	for _, run := range decode[struct{ Runs []struct{ MachineID string } }](u.t, u.must("runs", "--json")).Runs {
+		u.must("abandon", run.MachineID)
+		u.abandoned++
 	}
 	u.must("sweep")
 	u.must("compact", "--dead", "0")
