@@ -136,7 +136,7 @@ func TestFaults(t *testing.T) {
 				var errs []error
 				for k, tr := range troubles {
 					again := (i+k)%2 == 0
-					if !long && (i+k)%len(troubles) != 0 || !long && sealed && i%4 != 0 {
+					if !long && (i+k)%len(troubles) != 0 || !long && (sealed || raceDetector) && i%4 != 0 {
 						continue
 					}
 					w := b.fork(keepAll)
@@ -223,7 +223,7 @@ func TestKilled(t *testing.T) {
 			n := operations(t, b)
 			t.Logf("killed at %d operations", n)
 			each(t, n+1, func(ctx context.Context, i int) error {
-				if !long && sealed && i%4 != 0 {
+				if !long && (sealed || raceDetector) && i%4 != 0 {
 					return nil
 				}
 				w := b.fork(keepAll)
