@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -253,13 +254,12 @@ func TestSweepBesidePausedRun(t *testing.T) {
 			old := w.must(t, o, oneDisk("old", shared), nil)
 			// The same bytes in another machine: all chunks are known.
 			paused, goOn := make(chan struct{}), make(chan struct{})
-			first := true
+			var seen atomic.Bool // several workers read
 			done := make(chan error)
 			go func() {
 				_, err := w.backup(t.Context(), o, oneDisk("new", shared), func(opt *repo.BackupOptions) {
 					opt.Disks[0].Source.(*repotest.Source).OnRead = func(off int64) {
-						if off >= at && first {
-							first = false
+						if off >= at && seen.CompareAndSwap(false, true) {
 							close(paused)
 							<-goOn
 						}

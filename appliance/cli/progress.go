@@ -23,13 +23,13 @@ func outlivePipes() { signal.Ignore(syscall.SIGPIPE) }
 type meter struct {
 	out   io.Writer
 	what  string
-	unit  string // what is counted; empty: bytes
-	total int64
+	unit  string        // what is counted; empty: bytes
 	every time.Duration // between lines
 	now   func() time.Time
 	bar   *progressbar.ProgressBar // nil where lines are printed
 
 	mu    sync.Mutex // guards the rest
+	total int64
 	start time.Time
 	line  time.Time // of the last line
 }
@@ -61,22 +61,23 @@ func (a *app) progressOf(what, unit string, total int64) *meter {
 
 // at says that done of the total is behind us.
 func (m *meter) at(done int64) {
-	if m != nil {
-		m.of(done, m.total)
-	}
+	m.show(done, nil)
 }
 
 // of says that done is behind us, and what the total is known to be by now.
-func (m *meter) of(done, total int64) {
+func (m *meter) of(done, total int64) { m.show(done, &total) }
+
+func (m *meter) show(done int64, total *int64) {
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.bar != nil && total != m.total {
-		m.bar.ChangeMax64(total)
+	if total != nil && *total != m.total {
+		if m.total = *total; m.bar != nil {
+			m.bar.ChangeMax64(m.total)
+		}
 	}
-	m.total = total
 	if m.bar != nil {
 		m.bar.Set64(done) //nolint:errcheck // a terminal that went away is no reason to stop
 		return
