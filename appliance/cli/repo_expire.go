@@ -60,7 +60,7 @@ func (a *app) repoExpire(ctx context.Context, opt expireOptions) error {
 		list = append(list, repo.Expiry{Point: id, Reason: opt.reason})
 	}
 	var res repo.ExpireResult
-	if err := a.performing(ctx, opt.dir, "expiring points", opt.wait, "expire", list, &res); err != nil {
+	if err := a.byOwner(ctx, opt.dir, "expire", opt.wait, true, list, &res, nil); err != nil {
 		return err
 	}
 	if a.json {

@@ -47,7 +47,7 @@ func (a *app) repoRecall(ctx context.Context, opt recallOptions) error {
 		return retiredHint(err)
 	}
 	var head ledger.Head
-	if err := a.performing(ctx, opt.dir, "recalling a point", opt.wait, "recall", ids[0], &head); err != nil {
+	if err := a.byOwner(ctx, opt.dir, "recall", opt.wait, true, ids[0], &head, nil); err != nil {
 		return retiredHint(err)
 	}
 	if a.json {

@@ -147,7 +147,7 @@ func (a *app) repoRetain(ctx context.Context, opt retainOptions) error {
 		return err
 	})
 	if err == nil && !opt.dryRun {
-		err = a.performing(ctx, opt.dir, "retention", opt.wait, "retain", ask, &res)
+		err = a.byOwner(ctx, opt.dir, "retain", opt.wait, true, ask, &res, nil)
 	}
 	if err != nil {
 		return err

@@ -68,29 +68,6 @@ func (a *app) owning(ctx context.Context, dir, doing string, wait time.Duration,
 	return fn(o)
 }
 
-// performing does one of an owner's verbs: it asks the process that owns the
-// repository in dir, or becomes it, for which it waits at most wait.
-func (a *app) performing(ctx context.Context, dir, doing string, wait time.Duration, verb string, args, result any) error {
-	d, err := openDir(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() //nolint:errcheck // the owner has synced what it wrote
-	state, err := openState()
-	if err != nil {
-		return err
-	}
-	defer state.Close() //nolint:errcheck // the same
-	_, err = withKeys(a, func(opt repo.Options) (struct{}, error) {
-		opt.State, opt.Doing = state, doing
-		return struct{}{}, repo.Perform(ctx, d, opt, wait, verb, args, result, nil)
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	return nil
-}
-
 // withKeys opens with the keys that were given. When the repository is sealed
 // and there were none, a person at a terminal is asked for the passphrase.
 func withKeys[R any](a *app, open func(repo.Options) (R, error)) (R, error) {

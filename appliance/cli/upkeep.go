@@ -13,12 +13,13 @@ import (
 	"holdfast/repo"
 )
 
-// What the verbs that check and mend have in common: stored bytes need no key,
-// and whoever owns the repository does the work if somebody does.
+// What the verbs that change a repository have in common: whoever owns it does the
+// work if somebody does, and stored bytes need no key.
 
 // byOwner has the owner of the repository in dir do a verb, or becomes the owner
-// for it. Without a key a sealed repository is opened without, which is enough
-// for what is stored. An owner that ends before the verb does is replaced.
+// for it, for which it waits at most wait. A verb that needs no key does without
+// where none was given, which is enough for what is stored. An owner that ends
+// before the verb does is replaced.
 func (a *app) byOwner(ctx context.Context, dir, verb string, wait time.Duration, key needsKey, args, result any, progress func(json.RawMessage)) error {
 	d, err := openDir(dir)
 	if err != nil {
@@ -37,7 +38,10 @@ func (a *app) byOwner(ctx context.Context, dir, verb string, wait time.Duration,
 			if !errors.Is(err, repo.ErrClosed) || ctx.Err() != nil {
 				return struct{}{}, err
 			}
-			time.Sleep(time.Second) // it is closing
+			select { // it is closing
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
 		}
 	})
 	if err != nil {
