@@ -118,7 +118,8 @@ func TestRepairBesideRuns(t *testing.T) {
 	if err := o.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// What was of unfinished runs, or pinned by a run, is left for now.
+	// Repairs pass over what an unfinished run has stored or a run relies on. Now
+	// there is none of either.
 	s.repair(t, mem, false, RepairOptions{})
 	if f := s.readAll(t, mem); len(f.errs) > 0 {
 		t.Error(f)

@@ -288,13 +288,9 @@ func (r *run) findParent(ctx context.Context) error {
 	if r.opt.Full {
 		return nil
 	}
-	points, err := r.owner.Points(ctx)
+	points, err := r.owner.list(ctx, func(ps *ledger.PointState) bool { return ps.Live() && ps.Machine == r.machineID })
 	if err != nil {
-		return err
-	}
-	points = slices.DeleteFunc(points, func(p Point) bool { return p.MachineID != r.machineID })
-	if len(points) == 0 {
-		return nil
+		return fmt.Errorf("find the machine's points: %w", err)
 	}
 	slices.SortFunc(points, func(a, b Point) int { return cmp.Compare(b.Sequence, a.Sequence) })
 	for _, p := range points {
