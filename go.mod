@@ -28,6 +28,7 @@ require (
 	golang.org/x/mod v0.41.0 // indirect
 	golang.org/x/tools v0.51.0 // indirect
 	honnef.co/go/tools v0.8.2 // indirect
+	www.velocidex.com/golang/go-ntfs v0.2.1 // indirect
 )
 
 tool honnef.co/go/tools/cmd/staticcheck
