@@ -42,6 +42,7 @@ var floors = []floor{
 	{"fs/guest/xfs", []string{"fs"}},
 	{"fs/guest/ntfs", []string{"fs"}},
 	{"fs/guest/fat", []string{"fs"}},
+	{"fs/treetest", []string{"fs"}},
 	{"fs/content", []string{"fs", "image/...", "fs/content/...", "fs/guest/...", "repo/..."}},
 	{"fs/datastore", []string{"fs", "image/...", "fs/datastore/...", "repo/vfs"}},
 	{"fs/mount", []string{"fs", "fs/mount/..."}},
@@ -50,8 +51,8 @@ var floors = []floor{
 	{"configs", nil},
 	{"appliance", []string{"repo/...", "image/...", "fs/...", "nfs/...", "agent/...", "configs", "appliance/..."}},
 	{"internal/testreq", nil},
-	{"internal/e2e", []string{"repo/...", "image/...", "internal/..."}},
-	{"internal/bench", []string{"repo/...", "image/...", "internal/..."}},
+	{"internal/e2e", []string{"repo/...", "image/...", "fs/...", "internal/..."}},
+	{"internal/bench", []string{"repo/...", "image/...", "fs/...", "internal/..."}},
 }
 
 // testsMayImport holds for tests of every package, beside their floor.

@@ -12,13 +12,14 @@
 //	  repotest  a model repository, generators, an invariant checker
 //	image       virtual disks as ReadAt, Size, NextData; Open detects the format
 //	  vmdk      one format each, reader and writer; qcow2 beside it
+//	fs          Tree: a file system as inodes; path resolution and walks on it
 //	appliance   composes everything
 //	  cli       the command line, one file per verb
 //	  cmd       the program, holdfast
 //	internal    for the project alone: what tests need of a machine (testreq),
 //	            the demo of "make run", benchmarks, end-to-end tests
 //
-// image gives blocks, repo remembers, appliance decides. deps_test.go says
+// image gives blocks, fs gives names, repo remembers, appliance decides. deps_test.go says
 // which package may import which. repo/FORMAT.md is the format of everything
 // that is stored.
 package holdfast

@@ -1,0 +1,96 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// SkipDir, returned by the function given to Walk for a directory, leaves out
+// what is below it.
+var SkipDir = errors.New("skip this directory")
+
+// maxDepth is how deep Walk goes. Linux stops at paths of 4,096 bytes for one
+// call; real trees are a few dozen deep.
+const maxDepth = 4096
+
+// WalkFunc is called for each inode of a walk. path is relative to where the
+// walk began, with "." for that itself. err is what kept the walk from
+// describing the inode, or a directory from being read to its end; in the
+// latter case a second call is made for the directory. Returning an error ends
+// the walk.
+type WalkFunc func(path string, a Attr, err error) error
+
+// Walk goes over the directory top and everything below it in the tree's own
+// order, each directory before what it holds. Symbolic links are not followed.
+// A directory that is its own ancestor, as damage may make it, gets ErrDamaged.
+func Walk(ctx context.Context, t Tree, top ID, fn WalkFunc) error {
+	a, err := t.Attr(ctx, top)
+	w := walker{t: t, fn: fn, above: map[ID]bool{}}
+	if err := w.visit(ctx, ".", a, err, 0); err != nil && err != SkipDir {
+		return err
+	}
+	return nil
+}
+
+type walker struct {
+	t     Tree
+	fn    WalkFunc
+	above map[ID]bool // the directories on the way down to here
+}
+
+func (w *walker) visit(ctx context.Context, path string, a Attr, err error, depth int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err == nil && a.IsDir() && (w.above[a.ID] || depth > maxDepth) {
+		err = fmt.Errorf("directory is its own ancestor: %w", ErrDamaged)
+	}
+	if ferr := w.fn(path, a, err); ferr != nil || err != nil || !a.IsDir() {
+		return ferr
+	}
+	w.above[a.ID] = true
+	defer delete(w.above, a.ID)
+	// A part of the directory at a time, so that no directory, however large,
+	// has to be held in memory, and fn may itself ask the tree.
+	const part = 1024
+	var cookie uint64
+	for {
+		entries := make([]Entry, 0, part)
+		err := w.t.ReadDir(ctx, a.ID, cookie, func(e Entry) bool {
+			entries = append(entries, e)
+			return len(entries) < part
+		})
+		for _, e := range entries {
+			if verr := w.entry(ctx, path, e, depth); verr != nil {
+				return verr
+			}
+		}
+		if err != nil {
+			return w.fn(path, a, err)
+		}
+		if len(entries) < part {
+			return nil
+		}
+		cookie = entries[part-1].Cookie
+	}
+}
+
+func (w *walker) entry(ctx context.Context, dir string, e Entry, depth int) error {
+	path := e.Name
+	if dir != "." {
+		path = dir + "/" + e.Name
+	}
+	a, err := Attr{ID: e.ID, Type: e.Type}, error(nil)
+	if e.Attr != nil {
+		a = *e.Attr
+	} else if full, aerr := w.t.Attr(ctx, e.ID); aerr != nil {
+		err = aerr
+	} else {
+		a = full
+	}
+	if err := w.visit(ctx, path, a, err, depth+1); err != nil && err != SkipDir {
+		return err
+	}
+	return nil
+}
