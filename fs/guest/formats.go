@@ -1,0 +1,56 @@
+package guest
+
+import (
+	"io"
+
+	"holdfast/fs"
+)
+
+// format is what we know of a format beside how it is recognised.
+type format struct {
+	title string
+	open  func(dev io.ReaderAt, size int64) (fs.Tree, error) // nil: not readable yet
+}
+
+// formats is the table of everything the probe can name.
+var formats = map[string]format{
+	"ext2":      {title: "ext2"},
+	"ext3":      {title: "ext3"},
+	"ext4":      {title: "ext4"},
+	"ntfs":      {title: "NTFS"},
+	"fat12":     {title: "FAT12"},
+	"fat16":     {title: "FAT16"},
+	"fat32":     {title: "FAT32"},
+	"xfs":       {title: "XFS"},
+	"btrfs":     {title: "Btrfs"},
+	"exfat":     {title: "exFAT"},
+	"iso9660":   {title: "ISO 9660"},
+	"udf":       {title: "UDF"},
+	"lvm2":      {title: "LVM2 physical volume"},
+	"mdraid":    {title: "Linux RAID member"},
+	"luks":      {title: "LUKS, encrypted"},
+	"bitlocker": {title: "BitLocker, encrypted"},
+	"swap":      {title: "swap space, no files in it"},
+	"squashfs":  {title: "SquashFS"},
+	"zfs":       {title: "ZFS pool member"},
+	"refs":      {title: "ReFS"},
+	"hfs+":      {title: "HFS+"},
+	"apfs":      {title: "APFS"},
+	"vmfs":      {title: "VMFS"},
+	"f2fs":      {title: "F2FS"},
+	"jfs":       {title: "JFS"},
+	"reiserfs":  {title: "ReiserFS"},
+	"ldm":       {title: "Windows dynamic disk (LDM)"},
+}
+
+// opener fits the Open of a reader's package to the table. (A nil pointer of a
+// concrete type must not become a Tree.)
+func opener[T fs.Tree](open func(io.ReaderAt, int64) (T, error)) func(io.ReaderAt, int64) (fs.Tree, error) {
+	return func(dev io.ReaderAt, size int64) (fs.Tree, error) {
+		t, err := open(dev, size)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	}
+}
