@@ -5,6 +5,7 @@
 //	  chunk     frames and chunks: geometry and digests
 //	  seal      keys, encryption and compression of one frame
 //	  pack      the pack file: records, parity, healing
+//	  blockfile sorted rows in blocks: what index and refcount files share
 //	  index     chunk or node id → pack, offset, length; on disk and in memory
 //	  blockmap  the Merkle tree of one disk: change, compare, walk
 //	  ledger    the hash-chained, signed record of what was made

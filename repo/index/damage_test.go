@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/chunk"
 	"holdfast/repo/pack"
 	"holdfast/repo/vfs"
@@ -44,7 +45,7 @@ func sample(tb testing.TB, fsys vfs.FS) (ids []chunk.ID, packs []pack.Name) {
 func TestFlippedBits(t *testing.T) {
 	mem := newMem(t)
 	ids, packs := sample(t, mem)
-	name := path.Join(dir, fileName(1))
+	name := path.Join(dir, naming.File(1))
 	info, err := mem.Stat(name)
 	must(t, err)
 	for off := int64(3); off < info.Size; off += 1021 {
@@ -115,8 +116,8 @@ func TestUnreadableBlocks(t *testing.T) {
 // TestSkippedList keeps an older list beside a newer one that is spoilt in
 // every way there is.
 func TestSkippedList(t *testing.T) {
-	newFile := path.Join(dir, fileName(2))
-	newList := path.Join(dir, listName(2))
+	newFile := path.Join(dir, naming.File(2))
+	newList := path.Join(dir, naming.List(2))
 	for _, tc := range []struct {
 		name  string
 		spoil func(m *vfs.Mem) error
@@ -131,16 +132,16 @@ func TestSkippedList(t *testing.T) {
 		{"empty file", func(m *vfs.Mem) error { return truncate(m, newFile, 0) }},
 		{"header with a flipped bit", func(m *vfs.Mem) error { return m.Corrupt(newFile, 9, 1) }},
 		{"another file", func(m *vfs.Mem) error {
-			return errors.Join(m.Remove(newFile), copyFile(m, path.Join(dir, fileName(1)), newFile))
+			return errors.Join(m.Remove(newFile), copyFile(m, path.Join(dir, naming.File(1)), newFile))
 		}},
 		{"another list", func(m *vfs.Mem) error {
-			return errors.Join(m.Remove(newList), copyFile(m, path.Join(dir, listName(1)), newList))
+			return errors.Join(m.Remove(newList), copyFile(m, path.Join(dir, naming.List(1)), newList))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			mem := newMem(t)
 			ids, _ := sample(t, mem)
-			kept := []string{path.Join(dir, listName(1)), path.Join(dir, fileName(1))}
+			kept := []string{path.Join(dir, naming.List(1)), path.Join(dir, naming.File(1))}
 			for _, name := range kept {
 				must(t, copyFile(mem, name, path.Base(name)))
 			}
@@ -192,7 +193,7 @@ func copyFile(m *vfs.Mem, from, to string) error {
 func TestRebuild(t *testing.T) {
 	mem := newMem(t)
 	ids, packs := sample(t, mem)
-	name := path.Join(dir, fileName(1))
+	name := path.Join(dir, naming.File(1))
 	must(t, mem.Corrupt(name, 5*blockBytes, 1))
 	x := own(t, mem, Options{floorEntries: 1})
 	extra := testID(1 << 20)
@@ -222,7 +223,7 @@ func TestRebuild(t *testing.T) {
 func TestForged(t *testing.T) {
 	mem := newMem(t)
 	ids, _ := sample(t, mem)
-	data, err := vfs.ReadFile(mem, path.Join(dir, fileName(1)), 1<<20)
+	data, err := vfs.ReadFile(mem, path.Join(dir, naming.File(1)), 1<<20)
 	must(t, err)
 	const names, entries, fences = 1 * blockBytes, 3 * blockBytes, 10 * blockBytes
 	for _, tc := range []struct {
@@ -234,7 +235,7 @@ func TestForged(t *testing.T) {
 		{"entries out of order", func(p []byte) { swap(p[entries:], entryBytes) }, errOrder},
 		{"an entry twice", func(p []byte) { copy(p[entries:], p[entries+entryBytes:][:entryBytes]) }, errOrder},
 		{"names out of order", func(p []byte) { swap(p[names:], nameBytes) }, errNames},
-		{"fences out of order", func(p []byte) { p[fences+2*fenceBytes+7] = 0xff }, errFences},
+		{"fences out of order", func(p []byte) { p[fences+2*blockfile.FenceBytes+7] = 0xff }, errFences},
 		{"more entries than fit", func(p []byte) { p[16+7] = 0x7f }, errSize},
 		{"fewer packs than blocks", func(p []byte) { p[24], p[25] = 1, 0 }, errSize},
 		{"bytes that mean nothing", func(p []byte) { p[headerUsed] = 1 }, errHeader},
@@ -263,13 +264,13 @@ func swap(p []byte, n int) {
 // reseal makes the checksums of all whole blocks right.
 func reseal(p []byte) {
 	for i := 0; (i+1)*blockBytes <= len(p); i++ {
-		(*block)(p[i*blockBytes:]).seal(uint32(i))
+		(*block)(p[i*blockBytes:]).Seal(uint32(i))
 	}
 }
 
 // readAll does with a file all that an index does.
 func readAll(p []byte, ids []chunk.ID) error {
-	f, err := newFile(bytesAt(p), int64(len(p)), "file", newCache(1<<16))
+	f, err := newFile(bytesAt(p), int64(len(p)), "file", blockfile.NewCache(1<<16))
 	if err != nil {
 		return err
 	}
@@ -306,7 +307,7 @@ func (b bytesAt) ReadAt(p []byte, off int64) (int, error) {
 // FuzzFile reads hostile files, with checksums as they are and made right. Each
 // part of a file is padded to whole blocks, so that small inputs go deep.
 func FuzzFile(f *testing.F) {
-	p, err := os.ReadFile("testdata/" + fileName(1))
+	p, err := os.ReadFile("testdata/" + naming.File(1))
 	must(f, err)
 	part := func(i int) []byte { return bytes.TrimRight(p[i*blockBytes:][:payloadBytes], "\x00") }
 	f.Add(part(0), part(1), part(2), part(3), true)
@@ -338,7 +339,7 @@ func testRow(p []byte) (row [chunk.IDBytes]byte) {
 func FuzzBlock(f *testing.F) {
 	var b block
 	for i := range 3 {
-		b.putEntry(i, entry{key: key{uint64(i), 1}, pack: 1, off: 2, size: 3})
+		putEntry(&b, i, entry{key: key{uint64(i), 1}, pack: 1, off: 2, size: 3})
 	}
 	f.Add(b[:3*entryBytes], uint32(7), uint64(5), uint64(1), 3)
 	f.Fuzz(func(t *testing.T, p []byte, number uint32, hi, lo uint64, n int) {
@@ -348,16 +349,16 @@ func FuzzBlock(f *testing.F) {
 		var b block
 		copy(b[:], p)
 		was := b
-		if at := b.firstEntry(n, key{hi, lo}); at < 0 || at > n {
+		if at := firstEntry(&b, n, key{hi, lo}); at < 0 || at > n {
 			t.Fatalf("first entry %d of %d", at, n)
 		}
 		for i := range n {
-			if b.putEntry(i, b.entry(i)); b != was {
+			if putEntry(&b, i, entryAt(&b, i)); b != was {
 				t.Fatalf("entry %d does not encode as it was", i)
 			}
 		}
-		whole := b.check(number) == nil
-		if b.seal(number); b.check(number) != nil {
+		whole := b.Check(number) == nil
+		if b.Seal(number); b.Check(number) != nil {
 			t.Fatal("a sealed block does not check")
 		}
 		if whole && b != was {

@@ -118,7 +118,7 @@ func TestDependentsDamaged(t *testing.T) {
 	x := own(t, mem, Options{})
 	must(t, x.Add(testPack(1, 1), []pack.Entry{patchAt(testID(2), testID(1), 64, 100)}))
 	must(t, x.Flush(1))
-	name := path.Join(dir, fileName(1))
+	name := path.Join(dir, naming.File(1))
 	must(t, mem.Corrupt(name, 2*blockBytes, 1))
 	if has, err := x.HasDependents(testID(1), nil); has || !errors.Is(err, ErrDamaged) {
 		t.Errorf("got %v, %v, want ErrDamaged", has, err)
@@ -152,7 +152,7 @@ func TestListOfAnotherVersion(t *testing.T) {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			mem := newMem(t)
 			ids, packs := sample(t, mem)
-			name := path.Join(dir, listName(1))
+			name := path.Join(dir, naming.List(1))
 			p, err := vfs.ReadFile(mem, name, maxListBytes)
 			must(t, err)
 			p[4] = version

@@ -112,7 +112,7 @@ func (x *Index) write(v *view, frozen []*delta, head uint64) (_ *view, err error
 		if err != nil {
 			return nil, err
 		}
-		if m.bytes > 0 {
+		if m.Bytes > 0 {
 			f, err := openFile(x.fsys, x.dir, m, x.cache)
 			if err != nil {
 				return nil, err
@@ -126,7 +126,7 @@ func (x *Index) write(v *view, frozen []*delta, head uint64) (_ *view, err error
 		}
 	}
 	x.nextList++
-	if err := vfs.WriteFile(x.fsys, path.Join(x.dir, listName(next.number)), next.encode()); err != nil {
+	if err := vfs.WriteFile(x.fsys, path.Join(x.dir, naming.List(next.number)), next.encode()); err != nil {
 		return nil, err
 	}
 	return newView(next, files), nil
@@ -157,14 +157,14 @@ func newSources(v *view, files []*file, deltas []*delta) []source {
 func (x *Index) writeFile(srcs []source) (member, error) {
 	number := x.nextFile
 	x.nextFile++
-	name := path.Join(x.dir, fileName(number))
+	name := path.Join(x.dir, naming.File(number))
 	f, tmp, err := vfs.CreateTemp(x.fsys, name)
 	if err != nil {
 		return member{}, err
 	}
 	m, err := mergeInto(f, number, srcs)
 	err = errors.Join(err, f.Close())
-	if err != nil || m.bytes == 0 {
+	if err != nil || m.Bytes == 0 {
 		return member{}, errors.Join(err, x.fsys.Remove(tmp))
 	}
 	return m, vfs.Place(x.fsys, tmp, name)
@@ -225,9 +225,9 @@ func (x *Index) tidy(v *view) error {
 	if err != nil {
 		return err
 	}
-	mine := map[string]bool{listName(v.list.number): true}
+	mine := map[string]bool{naming.List(v.list.number): true}
 	for _, m := range v.list.members {
-		mine[fileName(m.number)] = true
+		mine[naming.File(m.Number)] = true
 	}
 	slices.SortStableFunc(infos, func(a, b vfs.Info) int {
 		return cmp.Compare(listFirst(a.Name), listFirst(b.Name))
@@ -242,13 +242,13 @@ func (x *Index) tidy(v *view) error {
 
 // ours reports whether a name is that of a list or of an index file.
 func ours(name string) bool {
-	_, list := parseNumber(name, listName)
-	_, file := parseNumber(name, fileName)
+	_, list := naming.ListNumber(name)
+	_, file := naming.FileNumber(name)
 	return list || file
 }
 
 func listFirst(name string) int {
-	if _, ok := parseNumber(name, listName); ok {
+	if _, ok := naming.ListNumber(name); ok {
 		return 0
 	}
 	return 1

@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path"
 	"slices"
 	"strings"
 	"testing"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/pack"
 	"holdfast/repo/vfs"
 )
@@ -19,7 +19,7 @@ func goldenList() *list {
 	return &list{
 		number:  3,
 		head:    0x1122,
-		members: []member{{number: 1, bytes: 16384, mark: 0xa1b2c3d4}, {number: 4, bytes: 4096, mark: 1}},
+		members: []member{{Number: 1, Bytes: 16384, Mark: 0xa1b2c3d4}, {Number: 4, Bytes: 4096, Mark: 1}},
 		hidden:  []hidden{{testPack(1, 1), 1}, {testPack(2, 1), 4}},
 	}
 }
@@ -27,7 +27,7 @@ func goldenList() *list {
 // sealList makes the checksum right.
 func sealList(p []byte) {
 	end := len(p) - 4
-	binary.LittleEndian.PutUint32(p[end:], crc32.Checksum(p[:end], castagnoli))
+	binary.LittleEndian.PutUint32(p[end:], blockfile.Checksum(p[:end]))
 }
 
 func TestGoldenList(t *testing.T) {
@@ -66,7 +66,7 @@ func TestGoldenFiles(t *testing.T) {
 	must(t, x.Add(b, []pack.Entry{{ID: id, Base: testID(2), Kind: pack.Patch, Flags: pack.HasBase, Off: 64, Len: 300}, {ID: testID(3), Kind: pack.Node, Off: 364, Len: 400}}))
 	must(t, x.Flush(0x1122))
 	must(t, x.Close())
-	names := []string{fileName(1), listName(1)}
+	names := []string{naming.File(1), naming.List(1)}
 	for _, name := range names {
 		p, err := vfs.ReadFile(mem, path.Join(dir, name), 1<<20)
 		must(t, err)
@@ -95,7 +95,7 @@ func TestGoldenFiles(t *testing.T) {
 
 // TestFormatExample holds the example in FORMAT.md to the golden file.
 func TestFormatExample(t *testing.T) {
-	p, err := os.ReadFile("testdata/" + fileName(1))
+	p, err := os.ReadFile("testdata/" + naming.File(1))
 	must(t, err)
 	doc, err := os.ReadFile("../FORMAT.md")
 	must(t, err)
@@ -106,10 +106,10 @@ func TestFormatExample(t *testing.T) {
 		}
 	}
 	row(0, headerUsed)
-	row(payloadBytes, 8)
+	row(blockfile.PayloadBytes, 8)
 	for i := range 2 {
 		row(1*blockBytes+i*nameBytes, nameBytes)
-		row(3*blockBytes+i*fenceBytes, fenceBytes)
+		row(3*blockBytes+i*blockfile.FenceBytes, blockfile.FenceBytes)
 	}
 	for i := range 5 {
 		row(2*blockBytes+i*entryBytes, entryBytes)

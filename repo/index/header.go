@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"holdfast/repo/blockfile"
 )
 
 const (
@@ -29,10 +31,10 @@ type header struct {
 	sum     uint32 // CRC of the CRCs of the other blocks, in order
 }
 
-func (h header) nameBlocks() int64  { return ceilDiv(int64(h.packs), namesPerBlock) }
-func (h header) entryBlocks() int64 { return ceilDiv(int64(h.entries), entriesPerBlock) }
+func (h header) nameBlocks() int64  { return blockfile.CeilDiv(int64(h.packs), namesPerBlock) }
+func (h header) entryBlocks() int64 { return blockfile.CeilDiv(int64(h.entries), entriesPerBlock) }
 func (h header) fenceBlocks() int64 {
-	return ceilDiv(h.nameBlocks()+h.entryBlocks(), fencesPerBlock)
+	return blockfile.CeilDiv(h.nameBlocks()+h.entryBlocks(), blockfile.FencesPerBlock)
 }
 
 // firstEntry is the number of the first block of entries, firstFence that of
@@ -41,8 +43,6 @@ func (h header) firstEntry() int64 { return 1 + h.nameBlocks() }
 func (h header) firstFence() int64 { return h.firstEntry() + h.entryBlocks() }
 func (h header) blocks() int64     { return h.firstFence() + h.fenceBlocks() }
 func (h header) bytes() int64      { return h.blocks() * blockBytes }
-
-func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
 
 // encode returns block 0, sealed.
 func (h header) encode() *block {
@@ -53,7 +53,7 @@ func (h header) encode() *block {
 	binary.LittleEndian.PutUint64(b[16:], h.entries)
 	binary.LittleEndian.PutUint32(b[24:], h.packs)
 	binary.LittleEndian.PutUint32(b[28:], h.sum)
-	b.seal(0)
+	b.Seal(0)
 	return &b
 }
 
@@ -65,7 +65,7 @@ func parseHeader(b *block, size int64) (header, error) {
 	if v := binary.LittleEndian.Uint16(b[4:]); v != fileVersion {
 		return header{}, fmt.Errorf("%w: %d, this program reads %d", errVersion, v, fileVersion)
 	}
-	if err := b.check(0); err != nil {
+	if err := b.Check(0); err != nil {
 		return header{}, err
 	}
 	h := header{

@@ -31,6 +31,7 @@ import (
 	"slices"
 	"sync"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/chunk"
 	"holdfast/repo/pack"
 	"holdfast/repo/vfs"
@@ -109,7 +110,7 @@ type Index struct {
 	dir   string
 	opt   Options
 	owner bool
-	cache *cache
+	cache *blockfile.Cache
 
 	// work is held by whoever changes the set of files: Flush, Remove, Reset,
 	// Refresh. It comes before mu.
@@ -140,13 +141,13 @@ func open(fsys vfs.FS, dir string, opt Options, owner bool) (*Index, error) {
 	if opt.flushEntries == 0 {
 		opt.flushEntries = defaultFlushEntries
 	}
-	x := &Index{fsys: fsys, dir: dir, opt: opt, owner: owner, cache: newCache(opt.CacheBytes), delta: newDelta()}
+	x := &Index{fsys: fsys, dir: dir, opt: opt, owner: owner, cache: blockfile.NewCache(opt.CacheBytes), delta: newDelta()}
 	found, err := load(fsys, dir, x.cache, nil)
 	if err != nil {
 		return nil, err
 	}
 	x.view, x.skipped = found.view, found.skipped
-	x.nextFile, x.nextList = found.nextFile, found.nextList
+	x.nextFile, x.nextList = found.NextFile, found.NextList
 	return x, nil
 }
 

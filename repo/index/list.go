@@ -4,11 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
-	"strconv"
-	"strings"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/pack"
 )
 
@@ -16,7 +14,6 @@ const (
 	listMagic   = "HFil"
 	listVersion = 2  // 1: the files have no rows of dependents
 	listFixed   = 32 // bytes before the members
-	memberBytes = 24
 	hiddenBytes = 24
 
 	// maxListBytes is the longest list: more than 43,000 members and hidden
@@ -40,12 +37,9 @@ type list struct {
 	hidden  []hidden // ascending by name
 }
 
-// member names an index file and all its bytes.
-type member struct {
-	number uint64
-	bytes  int64
-	mark   uint32 // checksum of the header
-}
+type member = blockfile.Member
+
+var naming = blockfile.Names{ListPrefix: "list-", FileSuffix: ".idx"}
 
 // hidden is a pack whose entries in files up to a number do not count.
 type hidden struct {
@@ -55,7 +49,7 @@ type hidden struct {
 
 func (l *list) encode() []byte {
 	le := binary.LittleEndian
-	p := make([]byte, 0, listFixed+memberBytes*len(l.members)+hiddenBytes*len(l.hidden)+4)
+	p := make([]byte, 0, listFixed+blockfile.MemberBytes*len(l.members)+hiddenBytes*len(l.hidden)+4)
 	p = append(p, listMagic...)
 	p = le.AppendUint16(p, listVersion)
 	p = le.AppendUint16(p, 0)
@@ -64,16 +58,13 @@ func (l *list) encode() []byte {
 	p = le.AppendUint32(p, uint32(len(l.members)))
 	p = le.AppendUint32(p, uint32(len(l.hidden)))
 	for _, m := range l.members {
-		p = le.AppendUint64(p, m.number)
-		p = le.AppendUint64(p, uint64(m.bytes))
-		p = le.AppendUint32(p, m.mark)
-		p = le.AppendUint32(p, 0)
+		p = m.Append(p)
 	}
 	for _, h := range l.hidden {
 		p = append(p, h.name[:]...)
 		p = le.AppendUint64(p, h.number)
 	}
-	return le.AppendUint32(p, crc32.Checksum(p, castagnoli))
+	return le.AppendUint32(p, blockfile.Checksum(p))
 }
 
 // parseList reads what encode wrote, and nothing else.
@@ -86,18 +77,18 @@ func parseList(p []byte) (list, error) {
 		return list{}, fmt.Errorf("%w: %d, this program reads %d", errListVersion, v, listVersion)
 	}
 	end := len(p) - 4
-	if crc32.Checksum(p[:end], castagnoli) != le.Uint32(p[end:]) {
-		return list{}, errBlockSum
+	if blockfile.Checksum(p[:end]) != le.Uint32(p[end:]) {
+		return list{}, blockfile.ErrSum
 	}
 	members, hiddens := uint64(le.Uint32(p[24:])), uint64(le.Uint32(p[28:]))
-	if uint64(end) != listFixed+memberBytes*members+hiddenBytes*hiddens {
+	if uint64(end) != listFixed+blockfile.MemberBytes*members+hiddenBytes*hiddens {
 		return list{}, errList
 	}
 	l := list{number: le.Uint64(p[8:]), head: le.Uint64(p[16:])}
 	rest := p[listFixed:end]
 	for range members {
-		l.members = append(l.members, member{le.Uint64(rest), int64(le.Uint64(rest[8:])), le.Uint32(rest[16:])})
-		rest = rest[memberBytes:]
+		l.members = append(l.members, blockfile.ParseMember(rest))
+		rest = rest[blockfile.MemberBytes:]
 	}
 	for range hiddens {
 		l.hidden = append(l.hidden, hidden{pack.Name(rest[:nameBytes]), le.Uint64(rest[nameBytes:])})
@@ -111,32 +102,10 @@ func parseList(p []byte) (list, error) {
 
 // ordered reports whether numbers and names rise, and none is zero.
 func (l *list) ordered() bool {
-	var last uint64
-	for _, m := range l.members {
-		if m.number <= last || m.bytes <= 0 {
-			return false
-		}
-		last = m.number
-	}
 	for i := 1; i < len(l.hidden); i++ {
 		if slices.Compare(l.hidden[i-1].name[:], l.hidden[i].name[:]) >= 0 {
 			return false
 		}
 	}
-	return l.number > 0
-}
-
-const (
-	listPrefix = "list-"
-	fileSuffix = ".idx"
-)
-
-func listName(n uint64) string { return fmt.Sprintf("%s%08d", listPrefix, n) }
-func fileName(n uint64) string { return fmt.Sprintf("%08d%s", n, fileSuffix) }
-
-// parseNumber returns the number of a name in one of the two forms.
-func parseNumber(name string, form func(uint64) string) (uint64, bool) {
-	digits := strings.TrimSuffix(strings.TrimPrefix(name, listPrefix), fileSuffix)
-	n, err := strconv.ParseUint(digits, 10, 62)
-	return n, err == nil && n > 0 && form(n) == name
+	return l.number > 0 && blockfile.Ordered(l.members)
 }

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,14 +8,15 @@ import (
 	"slices"
 	"syscall"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/vfs"
 )
 
 // loaded is what load found.
 type loaded struct {
-	view               *view
-	skipped            error
-	nextFile, nextList uint64 // above every number seen
+	view    *view
+	skipped error
+	blockfile.Present
 }
 
 // maxLoads is how often load looks again because the owner was faster.
@@ -30,58 +30,35 @@ const maxLoads = 100
 // that time may show neither the old list nor the new one. So whenever the
 // highest list that was seen is not taken, the directory has to look the same
 // twice.
-func load(fsys vfs.FS, dir string, c *cache, prev *view) (loaded, error) {
-	lists, l, err := readDir(fsys, dir)
+func load(fsys vfs.FS, dir string, c *blockfile.Cache, prev *view) (loaded, error) {
+	there, err := naming.ReadDir(fsys, dir)
 	for range maxLoads {
+		l := loaded{Present: there}
 		if err != nil {
 			return l, err
 		}
-		l.view, l.skipped, err = firstComplete(fsys, dir, lists, c, prev)
+		l.view, l.skipped, err = firstComplete(fsys, dir, there.Lists, c, prev)
 		if err != nil {
 			return l, err
 		}
-		if len(lists) > 0 && l.view.list.number == lists[0] {
+		if len(there.Lists) > 0 && l.view.list.number == there.Lists[0] {
 			return l, nil
 		}
-		again, m, err := readDir(fsys, dir)
-		if err == nil && slices.Equal(lists, again) {
+		again, err := naming.ReadDir(fsys, dir)
+		if err == nil && slices.Equal(there.Lists, again.Lists) {
 			return l, nil
 		}
 		if err := errors.Join(err, l.view.release()); err != nil {
 			return l, err
 		}
-		lists, l = again, m
+		there = again
 	}
-	return l, fmt.Errorf("read index %s: it changed %d times meanwhile", dir, maxLoads)
-}
-
-// readDir returns the numbers of the lists in the directory, the highest first.
-func readDir(fsys vfs.FS, dir string) ([]uint64, loaded, error) {
-	l := loaded{nextFile: 1, nextList: 1}
-	infos, err := fsys.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, l, nil
-	}
-	if err != nil {
-		return nil, l, err
-	}
-	var lists []uint64
-	for _, info := range infos {
-		if n, ok := parseNumber(info.Name, listName); ok {
-			lists = append(lists, n)
-			l.nextList = max(l.nextList, n+1)
-		}
-		if n, ok := parseNumber(info.Name, fileName); ok {
-			l.nextFile = max(l.nextFile, n+1)
-		}
-	}
-	slices.SortFunc(lists, func(a, b uint64) int { return cmp.Compare(b, a) })
-	return lists, l, nil
+	return loaded{}, fmt.Errorf("read index %s: it changed %d times meanwhile", dir, maxLoads)
 }
 
 // firstComplete opens the first of the lists that is complete, or else an empty
 // view. It returns what is wrong with those before.
-func firstComplete(fsys vfs.FS, dir string, lists []uint64, c *cache, prev *view) (v *view, skipped, err error) {
+func firstComplete(fsys vfs.FS, dir string, lists []uint64, c *blockfile.Cache, prev *view) (v *view, skipped, err error) {
 	for _, n := range lists {
 		v, err := openList(fsys, dir, n, c, prev)
 		if err == nil {
@@ -105,8 +82,8 @@ func incomplete(err error) bool {
 }
 
 // openList opens a list and its files.
-func openList(fsys vfs.FS, dir string, number uint64, c *cache, prev *view) (*view, error) {
-	name := path.Join(dir, listName(number))
+func openList(fsys vfs.FS, dir string, number uint64, c *blockfile.Cache, prev *view) (*view, error) {
+	name := path.Join(dir, naming.List(number))
 	p, err := vfs.ReadFile(fsys, name, maxListBytes)
 	if err != nil {
 		return nil, err
@@ -130,7 +107,7 @@ func openList(fsys vfs.FS, dir string, number uint64, c *cache, prev *view) (*vi
 }
 
 // reopen returns a reference to a file, which may be open in prev.
-func reopen(fsys vfs.FS, dir string, m member, c *cache, prev *view) (*file, error) {
+func reopen(fsys vfs.FS, dir string, m member, c *blockfile.Cache, prev *view) (*file, error) {
 	if prev != nil {
 		if i := slices.Index(prev.list.members, m); i >= 0 {
 			return prev.files[i].acquire(), nil

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/pack"
 )
 
@@ -27,8 +28,8 @@ type source interface {
 type fileSource struct {
 	*file
 	view    *view
-	names   *scanner
-	entries *scanner
+	names   *blockfile.Scanner
+	entries *blockfile.Scanner
 	b       *block
 	row     int
 	nth     uint64 // of all names, then of all entries
@@ -38,8 +39,8 @@ type fileSource struct {
 }
 
 func newFileSource(f *file, v *view) *fileSource {
-	return &fileSource{file: f, view: v, names: f.scan(1, f.head.firstEntry()),
-		entries: f.scan(f.head.firstEntry(), f.head.firstFence())}
+	return &fileSource{file: f, view: v, names: f.blocks.Scan(1, f.head.firstEntry()),
+		entries: f.blocks.Scan(f.head.firstEntry(), f.head.firstFence())}
 }
 
 func (s *fileSource) packs() int { return int(s.head.packs) }
@@ -52,9 +53,9 @@ func (s *fileSource) nextName() (name pack.Name, ord uint32, live bool, err erro
 	if err := s.load(s.names, namesPerBlock); err != nil {
 		return name, 0, false, err
 	}
-	name = s.b.name(s.row)
+	name = nameAt(s.b, s.row)
 	if s.nth > 0 && slices.Compare(s.lastName[:], name[:]) >= 0 {
-		return name, 0, false, s.damage(s.names.at-1, errNames)
+		return name, 0, false, s.damage(s.names.At()-1, errNames)
 	}
 	s.lastName = name
 	ord = uint32(s.nth)
@@ -64,10 +65,10 @@ func (s *fileSource) nextName() (name pack.Name, ord uint32, live bool, err erro
 }
 
 // load makes b the block of the next row.
-func (s *fileSource) load(in *scanner, perBlock int) (err error) {
+func (s *fileSource) load(in *blockfile.Scanner, perBlock int) (err error) {
 	if s.b == nil || s.row == perBlock {
 		s.row = 0
-		s.b, err = in.next()
+		s.b, err = in.Next()
 	}
 	return err
 }
@@ -79,12 +80,12 @@ func (s *fileSource) next() (entry, error) {
 	if err := s.load(s.entries, entriesPerBlock); err != nil {
 		return entry{}, err
 	}
-	e := s.b.entry(s.row)
+	e := entryAt(s.b, s.row)
 	if e.pack >= s.head.packs {
-		return entry{}, s.damage(s.entries.at-1, errOrdinal)
+		return entry{}, s.damage(s.entries.At()-1, errOrdinal)
 	}
 	if s.nth > 0 && compareEntries(s.last, e) >= 0 {
-		return entry{}, s.damage(s.entries.at-1, errOrder)
+		return entry{}, s.damage(s.entries.At()-1, errOrder)
 	}
 	s.last = e
 	s.row++

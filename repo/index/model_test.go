@@ -140,10 +140,10 @@ func accounted(tb testing.TB, fsys vfs.FS, x *Index) {
 	tb.Helper()
 	want := map[string]bool{}
 	if x.view.list.number > 0 {
-		want[listName(x.view.list.number)] = true
+		want[naming.List(x.view.list.number)] = true
 	}
 	for _, f := range x.view.list.members {
-		want[fileName(f.number)] = true
+		want[naming.File(f.Number)] = true
 	}
 	infos, err := fsys.ReadDir(dir)
 	must(tb, err)

@@ -192,7 +192,10 @@ func TestScaleReader(t *testing.T) {
 
 	debug.FreeOSMemory()
 	for _, f := range x.view.files {
-		must(t, f.r.(vfs.File).DropCache(0, 0))
+		r, err := x.fsys.Open(f.name)
+		must(t, err)
+		must(t, r.DropCache(0, 0))
+		must(t, r.Close())
 	}
 	start = time.Now()
 	const cold = 2000

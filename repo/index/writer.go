@@ -1,108 +1,59 @@
 package index
 
 import (
-	"bufio"
 	"encoding/binary"
-	"errors"
-	"hash/crc32"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/pack"
 	"holdfast/repo/vfs"
 )
 
 // writer writes an index file from front to back: names, entries, fences, and
-// at last the header. It keeps one block, a write buffer and the fences.
+// at last the header.
 type writer struct {
-	f      vfs.File
-	out    *bufio.Writer
-	b      block
-	rows   int // in b
-	number uint32
-	sums   sumOfSums
-	fences []uint64
-	head   header
+	f    vfs.File
+	out  *blockfile.Writer
+	head header
 }
 
 const writeBytes = 256 << 10
 
 func newWriter(f vfs.File, number uint64) (*writer, error) {
-	w := &writer{f: f, out: bufio.NewWriterSize(f, writeBytes), head: header{number: number}, number: 1}
-	_, err := w.out.Write(w.b[:]) // the place of the header
-	return w, err
+	out, err := blockfile.NewWriter(f, writeBytes)
+	return &writer{f: f, out: out, head: header{number: number}}, err
 }
 
 // name adds the next pack of the table. All names come before the first entry.
 func (w *writer) name(name pack.Name) error {
-	if w.rows == 0 {
-		w.fences = append(w.fences, binary.BigEndian.Uint64(name[:]))
-	}
-	copy(w.b[w.rows*nameBytes:], name[:])
+	b, i := w.out.Place(binary.BigEndian.Uint64(name[:]))
+	copy(b[i*nameBytes:], name[:])
 	w.head.packs++
-	return w.row(namesPerBlock)
+	return w.out.Placed(namesPerBlock)
 }
 
 // entry adds the next entry.
 func (w *writer) entry(e entry) error {
 	if w.head.entries == 0 {
-		if err := w.flush(); err != nil {
+		if err := w.out.Flush(); err != nil {
 			return err
 		}
 	}
-	if w.rows == 0 {
-		w.fences = append(w.fences, e.hi)
-	}
-	w.b.putEntry(w.rows, e)
+	b, i := w.out.Place(e.hi)
+	putEntry(b, i, e)
 	w.head.entries++
-	return w.row(entriesPerBlock)
-}
-
-// row counts a row that was put into the block.
-func (w *writer) row(perBlock int) error {
-	if w.rows++; w.rows < perBlock {
-		return nil
-	}
-	return w.flush()
-}
-
-// flush seals the block and writes it, if there is a row in it.
-func (w *writer) flush() error {
-	if w.rows == 0 {
-		return nil
-	}
-	w.sums.add(w.b.seal(w.number))
-	_, err := w.out.Write(w.b[:])
-	w.b, w.rows = block{}, 0
-	w.number++
-	return err
+	return w.out.Placed(entriesPerBlock)
 }
 
 // finish writes fences and header and syncs the file.
 func (w *writer) finish() (member, error) {
-	if err := w.flush(); err != nil {
+	sums, err := w.out.Finish()
+	if err != nil {
 		return member{}, err
 	}
-	for _, v := range w.fences {
-		binary.LittleEndian.PutUint64(w.b[w.rows*fenceBytes:], v)
-		if err := w.row(fencesPerBlock); err != nil {
-			return member{}, err
-		}
-	}
-	if err := errors.Join(w.flush(), w.out.Flush()); err != nil {
-		return member{}, err
-	}
-	w.head.sum = uint32(w.sums)
+	w.head.sum = uint32(sums)
 	b := w.head.encode()
 	if _, err := w.f.WriteAt(b[:], 0); err != nil {
 		return member{}, err
 	}
-	return member{number: w.head.number, bytes: w.head.bytes(), mark: b.sum()}, w.f.Sync()
-}
-
-// sumOfSums is the CRC of the CRCs of blocks.
-type sumOfSums uint32
-
-func (s *sumOfSums) add(sum uint32) {
-	var p [4]byte
-	binary.LittleEndian.PutUint32(p[:], sum)
-	*s = sumOfSums(crc32.Update(uint32(*s), castagnoli, p[:]))
+	return member{Number: w.head.number, Bytes: w.head.bytes(), Mark: b.Sum()}, w.f.Sync()
 }

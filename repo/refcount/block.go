@@ -3,30 +3,18 @@ package refcount
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"hash/crc32"
+
+	"holdfast/repo/blockfile"
 )
 
-// Every file of counts is a row of blocks, and every block ends in its own
-// number and a CRC-32C, as in the files of repo/index.
 const (
-	blockBytes   = 4096
-	payloadBytes = blockBytes - 8
-
+	blockBytes = blockfile.BlockBytes
 	rowBytes   = PrefixBytes + 4
-	fenceBytes = 8
 
-	rowsPerBlock   = payloadBytes / rowBytes   // 204, and 8 bytes of zeros
-	fencesPerBlock = payloadBytes / fenceBytes // 511
+	rowsPerBlock = blockfile.PayloadBytes / rowBytes // 204, and 8 bytes of zeros
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-var (
-	errSum    = errors.New("checksum does not match")
-	errNumber = errors.New("is another block")
-)
+type block = blockfile.Block
 
 // key is the part of an id that is counted by.
 type key [PrefixBytes]byte
@@ -48,48 +36,14 @@ type row struct {
 	change int32
 }
 
-// block is 4096 bytes as they are on disk.
-type block [blockBytes]byte
+func keyAt(b *block, i int) key { return key(b[i*rowBytes:][:PrefixBytes]) }
 
-// seal writes number and checksum and returns the checksum.
-func (b *block) seal(number uint32) uint32 {
-	binary.LittleEndian.PutUint32(b[payloadBytes:], number)
-	sum := crc32.Checksum(b[:blockBytes-4], castagnoli)
-	binary.LittleEndian.PutUint32(b[blockBytes-4:], sum)
-	return sum
+func rowAt(b *block, i int) row {
+	return row{keyAt(b, i), int32(binary.LittleEndian.Uint32(b[i*rowBytes+PrefixBytes:]))}
 }
 
-// check reports whether the bytes are those that seal left.
-func (b *block) check(number uint32) error {
-	if crc32.Checksum(b[:blockBytes-4], castagnoli) != b.sum() {
-		return errSum
-	}
-	if n := binary.LittleEndian.Uint32(b[payloadBytes:]); n != number {
-		return fmt.Errorf("%w: number %d", errNumber, n)
-	}
-	return nil
-}
-
-func (b *block) sum() uint32 { return binary.LittleEndian.Uint32(b[blockBytes-4:]) }
-
-func (b *block) key(i int) key { return key(b[i*rowBytes:][:PrefixBytes]) }
-
-func (b *block) row(i int) row {
-	return row{b.key(i), int32(binary.LittleEndian.Uint32(b[i*rowBytes+PrefixBytes:]))}
-}
-
-func (b *block) putRow(i int, r row) {
+func putRow(b *block, i int, r row) {
 	p := b[i*rowBytes:][:rowBytes]
 	copy(p, r.key[:])
 	binary.LittleEndian.PutUint32(p[PrefixBytes:], uint32(r.change))
-}
-
-func (b *block) fence(i int) uint64       { return binary.LittleEndian.Uint64(b[i*fenceBytes:]) }
-func (b *block) putFence(i int, v uint64) { binary.LittleEndian.PutUint64(b[i*fenceBytes:], v) }
-
-// sumOfSums is the CRC of the CRCs of blocks.
-type sumOfSums uint32
-
-func (s *sumOfSums) add(sum uint32) {
-	*s = sumOfSums(crc32.Update(uint32(*s), castagnoli, binary.LittleEndian.AppendUint32(nil, sum)))
 }

@@ -85,7 +85,7 @@ func (t *Table) write(payload []byte) (next list, files []*file, err error) {
 		}
 	}
 	t.nextList++
-	return next, files, vfs.WriteFile(t.fsys, path.Join(t.dir, listName(next.number)), next.encode())
+	return next, files, vfs.WriteFile(t.fsys, path.Join(t.dir, naming.List(next.number)), next.encode())
 }
 
 // writeFile merges the uncommitted changes and files into a new file, and opens
@@ -94,7 +94,7 @@ func (t *Table) write(payload []byte) (next list, files []*file, err error) {
 func (t *Table) writeFile(files []*file, all bool) (*file, error) {
 	number := t.nextFile
 	t.nextFile++
-	name := path.Join(t.dir, fileName(number))
+	name := path.Join(t.dir, naming.File(number))
 	out, tmp, err := vfs.CreateTemp(t.fsys, name)
 	if err != nil {
 		return nil, err
@@ -186,11 +186,11 @@ func (t *Table) tidy() error {
 	}
 	var gone []vfs.Info
 	for _, info := range infos {
-		if n, ok := parseNumber(info.Name, listName); ok && n != t.saved.number {
+		if n, ok := naming.ListNumber(info.Name); ok && n != t.saved.number {
 			gone = append(gone, info)
 		}
-		n, ok := parseNumber(info.Name, fileName)
-		named := func(m member) bool { return m.number == n }
+		n, ok := naming.FileNumber(info.Name)
+		named := func(m member) bool { return m.Number == n }
 		if ok && !slices.ContainsFunc(t.saved.members, named) {
 			gone = append(gone, info)
 		}
@@ -208,7 +208,7 @@ func (t *Table) tidy() error {
 }
 
 func listRank(name string) int {
-	if _, ok := parseNumber(name, listName); ok {
+	if _, ok := naming.ListNumber(name); ok {
 		return 1
 	}
 	return 0

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path"
@@ -13,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/chunk"
 	"holdfast/repo/vfs"
 )
@@ -77,7 +77,7 @@ func TestFlips(t *testing.T) {
 	mem := newMem(t)
 	sample(t, mem, "payload")
 	must(t, checkSample(t, mem, "payload"))
-	for name, step := range map[string]int64{listName(1): 1, fileName(1): 61} {
+	for name, step := range map[string]int64{naming.List(1): 1, naming.File(1): 61} {
 		name = path.Join(dir, name)
 		info, err := mem.Stat(name)
 		must(t, err)
@@ -88,7 +88,7 @@ func TestFlips(t *testing.T) {
 			if !errors.As(err, &d) || d.File != name {
 				t.Errorf("%s, byte %d changed: got %v", name, off, err)
 			}
-			if block := off / blockBytes; name == path.Join(dir, fileName(1)) && d != nil && d.Block != block {
+			if block := off / blockBytes; name == path.Join(dir, naming.File(1)) && d != nil && d.Block != block {
 				t.Errorf("byte %d changed: damage in block %d, want %d", off, d.Block, block)
 			}
 			must(t, mem.Corrupt(name, off, 0x10))
@@ -117,8 +117,8 @@ func TestUnreadable(t *testing.T) {
 // TestSpoilt keeps an older list beside a newer one that is spoilt in every way
 // there is: the older one is taken, by readers and by the owner.
 func TestSpoilt(t *testing.T) {
-	newFile := path.Join(dir, fileName(2))
-	newList := path.Join(dir, listName(2))
+	newFile := path.Join(dir, naming.File(2))
+	newList := path.Join(dir, naming.List(2))
 	for _, tc := range []struct {
 		name  string
 		spoil func(m *vfs.Mem) error
@@ -135,16 +135,16 @@ func TestSpoilt(t *testing.T) {
 		{"empty file", func(m *vfs.Mem) error { return truncate(m, newFile, 0) }},
 		{"header with a flipped bit", func(m *vfs.Mem) error { return m.Corrupt(newFile, 9, 1) }},
 		{"another file", func(m *vfs.Mem) error {
-			return errors.Join(m.Remove(newFile), copyFile(m, path.Join(dir, fileName(1)), newFile))
+			return errors.Join(m.Remove(newFile), copyFile(m, path.Join(dir, naming.File(1)), newFile))
 		}},
 		{"another list", func(m *vfs.Mem) error {
-			return errors.Join(m.Remove(newList), copyFile(m, path.Join(dir, listName(1)), newList))
+			return errors.Join(m.Remove(newList), copyFile(m, path.Join(dir, naming.List(1)), newList))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			mem := newMem(t)
 			sample(t, mem, "old")
-			kept := []string{path.Join(dir, listName(1)), path.Join(dir, fileName(1))}
+			kept := []string{path.Join(dir, naming.List(1)), path.Join(dir, naming.File(1))}
 			for _, name := range kept {
 				must(t, copyFile(mem, name, path.Base(name)))
 			}
@@ -196,7 +196,7 @@ func copyFile(m *vfs.Mem, from, to string) error {
 func TestRebuild(t *testing.T) {
 	mem := newMem(t)
 	sample(t, mem, "old")
-	name := path.Join(dir, fileName(1))
+	name := path.Join(dir, naming.File(1))
 	must(t, mem.Corrupt(name, 2*blockBytes, 1))
 	x := own(t, mem, Options{})
 	must(t, x.Add(testID(1), 1))
@@ -224,7 +224,7 @@ func TestRebuild(t *testing.T) {
 func TestForged(t *testing.T) {
 	mem := newMem(t)
 	sample(t, mem, "")
-	data, err := vfs.ReadFile(mem, path.Join(dir, fileName(1)), 1<<20)
+	data, err := vfs.ReadFile(mem, path.Join(dir, naming.File(1)), 1<<20)
 	must(t, err)
 	const rows, fences = 1 * blockBytes, 4 * blockBytes
 	for _, tc := range []struct {
@@ -235,8 +235,8 @@ func TestForged(t *testing.T) {
 		{"rows out of order", func(p []byte) { swap(p[rows:], rowBytes) }, errOrder},
 		{"a row twice", func(p []byte) { copy(p[rows+rowBytes:], p[rows:][:PrefixBytes]) }, errOrder},
 		{"a row that changes nothing", func(p []byte) { copy(p[rows+PrefixBytes:], "\x00\x00\x00\x00") }, errZero},
-		{"a row of another file", func(p []byte) { p[rows+PrefixBytes]++ }, errSum},
-		{"fences out of order", func(p []byte) { p[fences+fenceBytes-1] = 0xff }, errFences},
+		{"a row of another file", func(p []byte) { p[rows+PrefixBytes]++ }, blockfile.ErrSum},
+		{"fences out of order", func(p []byte) { p[fences+blockfile.FenceBytes-1] = 0xff }, errFences},
 		{"more rows than fit", func(p []byte) { p[16+7] = 0x7f }, errSize},
 		{"fewer rows than blocks", func(p []byte) { p[16], p[17] = 1, 0 }, errSize},
 		{"bytes that mean nothing", func(p []byte) { p[28] = 1 }, errHeader},
@@ -265,13 +265,13 @@ func swap(p []byte, n int) {
 // reseal makes the checksums of all whole blocks right.
 func reseal(p []byte) {
 	for i := 0; (i+1)*blockBytes <= len(p); i++ {
-		(*block)(p[i*blockBytes:]).seal(uint32(i))
+		(*block)(p[i*blockBytes:]).Seal(uint32(i))
 	}
 }
 
 // readAll does with a file all that a table does.
 func readAll(p []byte, ids []chunk.ID) error {
-	f, err := newFile(memFile{bytes.NewReader(p)}, "file", newCache(1<<16))
+	f, err := newFile(memFile{bytes.NewReader(p)}, "file", blockfile.NewCache(1<<16))
 	if err != nil {
 		return err
 	}
@@ -302,9 +302,9 @@ var _ io.ReaderAt = memFile{}
 // FuzzFile reads hostile files, with checksums as they are and made right. Each
 // part of a file is padded to whole blocks, so that small inputs go deep.
 func FuzzFile(f *testing.F) {
-	p, err := os.ReadFile("testdata/" + fileName(1))
+	p, err := os.ReadFile("testdata/" + naming.File(1))
 	must(f, err)
-	part := func(i int) []byte { return bytes.TrimRight(p[i*blockBytes:][:payloadBytes], "\x00") }
+	part := func(i int) []byte { return bytes.TrimRight(p[i*blockBytes:][:blockfile.PayloadBytes], "\x00") }
 	f.Add(part(0), part(1), part(2), true)
 	f.Add(part(0), part(1), part(2), false)
 	f.Add(part(0), part(1), []byte{}, true)
@@ -317,12 +317,12 @@ func FuzzFile(f *testing.F) {
 		if seal {
 			reseal(p)
 			if len(p) >= blockBytes { // the sum of sums, too
-				var sums sumOfSums
+				var sums blockfile.SumOfSums
 				for i := blockBytes; i < len(p); i += blockBytes {
-					sums.add((*block)(p[i:]).sum())
+					sums.Add((*block)(p[i:]).Sum())
 				}
 				binary.LittleEndian.PutUint32(p[24:], uint32(sums))
-				(*block)(p).seal(0)
+				(*block)(p).Seal(0)
 			}
 		}
 		var own chunk.ID
@@ -339,12 +339,12 @@ func sealList(p []byte) {
 	if len(p) < listFixed+4 {
 		return
 	}
-	end := listFixed + memberBytes*uint64(le.Uint32(p[28:]))
+	end := listFixed + blockfile.MemberBytes*uint64(le.Uint32(p[28:]))
 	if end+4 > uint64(len(p)) {
 		return
 	}
-	le.PutUint32(p[24:], crc32.Checksum(p[end+4:], castagnoli))
-	le.PutUint32(p[end:], crc32.Checksum(p[:end], castagnoli))
+	le.PutUint32(p[24:], blockfile.Checksum(p[end+4:]))
+	le.PutUint32(p[end:], blockfile.Checksum(p[:end]))
 }
 
 // FuzzList holds that a list that is taken encodes as what it was.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/chunk"
 	"holdfast/repo/vfs"
 )
@@ -16,7 +17,7 @@ import (
 func goldenList() *list {
 	return &list{
 		number:  3,
-		members: []member{{number: 1, bytes: 16384, mark: 0xa1b2c3d4}, {number: 4, bytes: 12288, mark: 1}},
+		members: []member{{Number: 1, Bytes: 16384, Mark: 0xa1b2c3d4}, {Number: 4, Bytes: 12288, Mark: 1}},
 		payload: []byte("head 17"),
 	}
 }
@@ -56,7 +57,7 @@ func TestGoldenFiles(t *testing.T) {
 	must(t, x.Add(testID(3), 300))
 	must(t, x.Commit([]byte("head 17")))
 	must(t, x.Close())
-	names := []string{fileName(1), listName(1)}
+	names := []string{naming.File(1), naming.List(1)}
 	for _, name := range names {
 		p, err := vfs.ReadFile(mem, path.Join(dir, name), 1<<20)
 		must(t, err)
@@ -89,7 +90,7 @@ func TestFormatExample(t *testing.T) {
 	if !strings.Contains(string(doc), hex.Dump(l)) {
 		t.Errorf("FORMAT.md lacks the list\n%s", hex.Dump(l))
 	}
-	p, err := os.ReadFile("testdata/" + fileName(1))
+	p, err := os.ReadFile("testdata/" + naming.File(1))
 	must(t, err)
 	line := func(off, n int) {
 		want := fmt.Sprintf("%04x  %s ", off, spaced(p[off:][:n]))
@@ -98,11 +99,11 @@ func TestFormatExample(t *testing.T) {
 		}
 	}
 	line(0, 28)
-	line(payloadBytes, 8)
+	line(blockfile.PayloadBytes, 8)
 	for i := range 3 {
 		line(1*blockBytes+i*rowBytes, rowBytes)
 	}
-	line(2*blockBytes, fenceBytes)
+	line(2*blockBytes, blockfile.FenceBytes)
 }
 
 // spaced is hexadecimal in groups of four bytes.

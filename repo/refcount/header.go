@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"holdfast/repo/blockfile"
 )
 
 const (
@@ -27,16 +29,16 @@ type header struct {
 	sum    uint32 // CRC of the CRCs of the other blocks, in order
 }
 
-func (h header) rowBlocks() int64   { return ceilDiv(int64(h.rows), rowsPerBlock) }
-func (h header) fenceBlocks() int64 { return ceilDiv(h.rowBlocks(), fencesPerBlock) }
+func (h header) rowBlocks() int64 { return blockfile.CeilDiv(int64(h.rows), rowsPerBlock) }
+func (h header) fenceBlocks() int64 {
+	return blockfile.CeilDiv(h.rowBlocks(), blockfile.FencesPerBlock)
+}
 
 // firstFence is the number of the first block of fences; that of the first
 // block of rows is 1.
 func (h header) firstFence() int64 { return 1 + h.rowBlocks() }
 func (h header) blocks() int64     { return h.firstFence() + h.fenceBlocks() }
 func (h header) bytes() int64      { return h.blocks() * blockBytes }
-
-func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
 
 // encode returns block 0, sealed.
 func (h header) encode() *block {
@@ -46,7 +48,7 @@ func (h header) encode() *block {
 	binary.LittleEndian.PutUint64(b[8:], h.number)
 	binary.LittleEndian.PutUint64(b[16:], h.rows)
 	binary.LittleEndian.PutUint32(b[24:], h.sum)
-	b.seal(0)
+	b.Seal(0)
 	return &b
 }
 
@@ -58,7 +60,7 @@ func parseHeader(b *block, size int64) (header, error) {
 	if v := binary.LittleEndian.Uint16(b[4:]); v != fileVersion {
 		return header{}, fmt.Errorf("%w: %d, this program reads %d", errVersion, v, fileVersion)
 	}
-	if err := b.check(0); err != nil {
+	if err := b.Check(0); err != nil {
 		return header{}, err
 	}
 	h := header{

@@ -1,7 +1,6 @@
 package refcount
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,15 +8,16 @@ import (
 	"slices"
 	"syscall"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/vfs"
 )
 
 // loaded is what load found.
 type loaded struct {
-	list               list    // of number 0 if there is none
-	files              []*file // in the order of list.members
-	skipped            error
-	nextFile, nextList uint64 // above every number seen
+	list    list    // of number 0 if there is none
+	files   []*file // in the order of list.members
+	skipped error
+	blockfile.Present
 }
 
 // maxLoads is how often load looks again because the owner was faster.
@@ -26,58 +26,35 @@ const maxLoads = 100
 // load opens the highest complete list. The owner may write lists and remove
 // files meanwhile, so whenever the highest list that was seen is not taken, the
 // directory has to look the same twice.
-func load(fsys vfs.FS, dir string, c *cache) (loaded, error) {
-	lists, l, err := readDir(fsys, dir)
+func load(fsys vfs.FS, dir string, c *blockfile.Cache) (loaded, error) {
+	there, err := naming.ReadDir(fsys, dir)
 	for range maxLoads {
 		if err != nil {
 			return loaded{}, err
 		}
-		if err := l.firstComplete(fsys, dir, lists, c); err != nil {
+		l := loaded{Present: there}
+		if err := l.firstComplete(fsys, dir, c); err != nil {
 			return loaded{}, err
 		}
-		if len(lists) > 0 && l.skipped == nil {
+		if len(l.Lists) > 0 && l.skipped == nil {
 			return l, nil
 		}
-		again, m, err := readDir(fsys, dir)
-		if err == nil && slices.Equal(lists, again) {
+		again, err := naming.ReadDir(fsys, dir)
+		if err == nil && slices.Equal(there.Lists, again.Lists) {
 			return l, nil
 		}
 		if err := errors.Join(err, release(l.files)); err != nil {
 			return loaded{}, err
 		}
-		lists, l = again, m
+		there = again
 	}
 	return loaded{}, fmt.Errorf("read reference counts %s: they changed %d times meanwhile", dir, maxLoads)
 }
 
-// readDir returns the numbers of the lists in the directory, the highest first.
-func readDir(fsys vfs.FS, dir string) ([]uint64, loaded, error) {
-	l := loaded{nextFile: 1, nextList: 1}
-	infos, err := fsys.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, l, nil
-	}
-	if err != nil {
-		return nil, l, err
-	}
-	var lists []uint64
-	for _, info := range infos {
-		if n, ok := parseNumber(info.Name, listName); ok {
-			lists = append(lists, n)
-			l.nextList = max(l.nextList, n+1)
-		}
-		if n, ok := parseNumber(info.Name, fileName); ok {
-			l.nextFile = max(l.nextFile, n+1)
-		}
-	}
-	slices.SortFunc(lists, func(a, b uint64) int { return cmp.Compare(b, a) })
-	return lists, l, nil
-}
-
 // firstComplete opens the first of the lists that is complete, if there is one,
 // and notes what is wrong with those before.
-func (l *loaded) firstComplete(fsys vfs.FS, dir string, lists []uint64, c *cache) error {
-	for _, n := range lists {
+func (l *loaded) firstComplete(fsys vfs.FS, dir string, c *blockfile.Cache) error {
+	for _, n := range l.Lists {
 		var err error
 		l.list, l.files, err = openList(fsys, dir, n, c)
 		if err == nil {
@@ -99,8 +76,8 @@ func incomplete(err error) bool {
 }
 
 // openList opens a list and its files.
-func openList(fsys vfs.FS, dir string, number uint64, c *cache) (list, []*file, error) {
-	name := path.Join(dir, listName(number))
+func openList(fsys vfs.FS, dir string, number uint64, c *blockfile.Cache) (list, []*file, error) {
+	name := path.Join(dir, naming.List(number))
 	p, err := vfs.ReadFile(fsys, name, maxListBytes)
 	if err != nil {
 		return list{}, nil, err

@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"slices"
+
+	"holdfast/repo/blockfile"
 )
 
 // source yields rows in the order of keys; io.EOF at the end.
@@ -36,42 +38,42 @@ func sorted(delta map[key]int32) *rowSource {
 // the file which the header speaks of.
 type fileSource struct {
 	*file
-	blocks *scanner
-	b      *block
-	at     int    // of the next row in b
-	nth    uint64 // of all rows
-	last   key
-	sums   sumOfSums
+	scan *blockfile.Scanner
+	b    *block
+	at   int    // of the next row in b
+	nth  uint64 // of all rows
+	last key
+	sums blockfile.SumOfSums
 }
 
 func newFileSource(f *file) *fileSource {
-	return &fileSource{file: f, blocks: f.scan(1, f.head.firstFence()), at: rowsPerBlock}
+	return &fileSource{file: f, scan: f.blocks.Scan(1, f.head.firstFence()), at: rowsPerBlock}
 }
 
 func (s *fileSource) next() (row, error) {
 	if s.nth == s.head.rows {
 		for _, sum := range s.tail {
-			s.sums.add(sum)
+			s.sums.Add(sum)
 		}
 		if uint32(s.sums) != s.head.sum {
-			return row{}, s.damage(-1, errSum)
+			return row{}, s.damage(-1, blockfile.ErrSum)
 		}
 		return row{}, io.EOF
 	}
 	if s.at == rowsPerBlock {
-		b, err := s.blocks.next()
+		b, err := s.scan.Next()
 		if err != nil {
 			return row{}, err
 		}
 		s.b, s.at = b, 0
-		s.sums.add(b.sum())
+		s.sums.Add(b.Sum())
 	}
-	r := s.b.row(s.at)
+	r := rowAt(s.b, s.at)
 	if s.nth > 0 && s.last.compare(r.key) >= 0 {
-		return row{}, s.damage(s.blocks.at-1, errOrder)
+		return row{}, s.damage(s.scan.At()-1, errOrder)
 	}
 	if r.change == 0 && !s.spill {
-		return row{}, s.damage(s.blocks.at-1, errZero)
+		return row{}, s.damage(s.scan.At()-1, errZero)
 	}
 	s.last = r.key
 	s.at++

@@ -221,11 +221,11 @@ func accounted(tb testing.TB, fsys vfs.FS, x *Table) {
 	tb.Helper()
 	want := map[string]bool{}
 	if x.saved.number > 0 {
-		want[listName(x.saved.number)] = true
+		want[naming.List(x.saved.number)] = true
 	}
 	var size int64
 	for _, m := range x.saved.members {
-		want[fileName(m.number)] = true
+		want[naming.File(m.Number)] = true
 	}
 	infos, err := fsys.ReadDir(dir)
 	must(tb, err)
@@ -355,7 +355,7 @@ func TestNeighbours(t *testing.T) {
 	for _, info := range infos {
 		got = append(got, info.Name)
 	}
-	want := slices.Sorted(slices.Values(append(names, fileName(1), listName(1))))
+	want := slices.Sorted(slices.Values(append(names, naming.File(1), naming.List(1))))
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

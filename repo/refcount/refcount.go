@@ -33,6 +33,7 @@ import (
 	"slices"
 	"sync"
 
+	"holdfast/repo/blockfile"
 	"holdfast/repo/chunk"
 	"holdfast/repo/vfs"
 )
@@ -110,7 +111,7 @@ type Table struct {
 	dir   string
 	opt   Options
 	owner bool
-	cache *cache
+	cache *blockfile.Cache
 
 	// mu guards all below. Readers hold it during I/O, and no callback is
 	// called with it.
@@ -172,13 +173,13 @@ func open(fsys vfs.FS, dir string, opt Options, owner bool) (*Table, error) {
 	if opt.floorRows == 0 {
 		opt.floorRows = floorRows
 	}
-	t := &Table{fsys: fsys, dir: dir, opt: opt, owner: owner, cache: newCache(opt.CacheBytes), delta: make(map[key]int32)}
+	t := &Table{fsys: fsys, dir: dir, opt: opt, owner: owner, cache: blockfile.NewCache(opt.CacheBytes), delta: make(map[key]int32)}
 	l, err := load(fsys, dir, t.cache)
 	if err != nil {
 		return nil, err
 	}
 	t.saved, t.files, t.skipped = l.list, l.files, l.skipped
-	t.nextFile, t.nextList = l.nextFile, l.nextList
+	t.nextFile, t.nextList = l.NextFile, l.NextList
 	return t, nil
 }
 
@@ -234,7 +235,7 @@ func (t *Table) Bytes() int64 {
 	}
 	n := int64(len(t.saved.encodeHead()) + len(t.saved.payload))
 	for _, m := range t.saved.members {
-		n += m.bytes
+		n += m.Bytes
 	}
 	return n
 }

@@ -1,17 +1,17 @@
-package index
+package blockfile
 
 import (
 	"sync"
 	"sync/atomic"
 )
 
-// cache keeps blocks that were read, up to a number. It drops what was not
+// Cache keeps blocks that were read, up to a number. It drops what was not
 // used since the clock's hand passed last. Blocks are copied in and out, so
 // that nobody holds one that is being replaced; memory once taken is reused
 // and never freed, so the budget is what the cache costs.
 //
 // Safe for concurrent use.
-type cache struct {
+type Cache struct {
 	serial atomic.Uint32
 	shards []cacheShard
 }
@@ -27,7 +27,7 @@ type cacheShard struct {
 type cacheSlot struct {
 	key  cacheKey
 	used bool
-	data *block
+	data *Block
 }
 
 // cacheKey is the number of an open file and that of a block in it.
@@ -36,13 +36,14 @@ type cacheKey struct{ file, block uint32 }
 // maxShards is how many locks there are in a cache of some size.
 const maxShards = 16
 
-func newCache(bytes int64) *cache {
-	blocks := int(max(1, bytes/blockBytes))
+// NewCache returns a cache of at most so many bytes, at least one block.
+func NewCache(bytes int64) *Cache {
+	blocks := int(max(1, bytes/BlockBytes))
 	shards := 1
 	if blocks >= 8*maxShards {
 		shards = maxShards
 	}
-	c := &cache{shards: make([]cacheShard, shards)}
+	c := &Cache{shards: make([]cacheShard, shards)}
 	for i := range c.shards {
 		c.shards[i].where = make(map[cacheKey]int32)
 		c.shards[i].limit = blocks / shards
@@ -51,15 +52,15 @@ func newCache(bytes int64) *cache {
 }
 
 // newFile returns a number for a file that was opened. It is not used again.
-func (c *cache) newFile() uint32 { return c.serial.Add(1) }
+func (c *Cache) newFile() uint32 { return c.serial.Add(1) }
 
-func (c *cache) shard(k cacheKey) *cacheShard {
+func (c *Cache) shard(k cacheKey) *cacheShard {
 	h := (k.block ^ k.file*0x9E3779B1) * 0x85EBCA6B
 	return &c.shards[int(h>>16)%len(c.shards)]
 }
 
 // get copies a block to dst and reports whether it was there.
-func (c *cache) get(k cacheKey, dst *block) bool {
+func (c *Cache) get(k cacheKey, dst *Block) bool {
 	s := c.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +73,7 @@ func (c *cache) get(k cacheKey, dst *block) bool {
 }
 
 // put keeps a copy of a block.
-func (c *cache) put(k cacheKey, src *block) {
+func (c *Cache) put(k cacheKey, src *Block) {
 	s := c.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +89,7 @@ func (c *cache) put(k cacheKey, src *block) {
 // room returns the place of a slot that is free to be overwritten.
 func (s *cacheShard) room() int32 {
 	if len(s.slots) < s.limit {
-		s.slots = append(s.slots, cacheSlot{data: new(block)})
+		s.slots = append(s.slots, cacheSlot{data: new(Block)})
 		return int32(len(s.slots) - 1)
 	}
 	for s.slots[s.hand].used {
