@@ -96,7 +96,8 @@ func (w *packReader) digest(ctx context.Context, f vfs.File, p *storedPack) (rea
 		if read <= p.Bytes {
 			w.advance(int64(n))
 		}
-		if read-dropped >= dropEvery {
+		// decode reads the pack again; the disk shall not have to.
+		if !w.opt.Deep && read-dropped >= dropEvery {
 			_ = f.DropCache(dropped, read-dropped)
 			dropped = read
 		}
@@ -217,7 +218,8 @@ func (w *packReader) decode(ctx context.Context, f vfs.File, p *storedPack) (*fo
 			w.log.Error("record is not what its digests say", "pack", p.Name.Path(p.Kind), "offset", e.Off, "err", err)
 			found.bad.records = append(found.bad.records, badRecord{key: keyOf(e.ID), off: e.Off, len: e.Len, kind: e.Kind})
 		}
-		if err := w.budget.spend(ctx, len(rec), took); err != nil {
+		// Its bytes came from the page cache and were paid for by digest.
+		if err := w.budget.spend(ctx, 0, took); err != nil {
 			return nil, err
 		}
 	}
