@@ -2,7 +2,7 @@
 // compressed (deflate, zstd) clusters, extended L2 entries, and a backing file,
 // which the caller finds and opens. The disk is the active one; snapshots inside
 // the file are passed over. Encrypted disks and disks with their data in another
-// file are refused by name.
+// file are refused by name. A View shows any disk as a qcow2 file.
 //
 // # The format
 //
