@@ -245,7 +245,7 @@ func smallStream(f *testing.F) []byte {
 	content := disktest.Memory(strings.Repeat("a line of a file\n", 3*64<<10/17))
 	opt := StreamOptions{Name: "a.vmdk", Level: 1}
 	var b bytes.Buffer
-	s := newStream(&b, content.Size(), opt)
+	s := newStream(&b, content.Size())
 	s.h.overhead = 1 + streamDescriptorSectors
 	err := errors.Join(s.begin(opt), packInOrder(context.Background(), content, opt, s.add), s.finish())
 	if err != nil {

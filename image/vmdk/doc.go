@@ -4,7 +4,8 @@
 // (monolithicFlat, vmfs, twoGbMaxExtentFlat, twoGbMaxExtentSparse) and the
 // hosted sparse extent with its descriptor inside (monolithicSparse,
 // streamOptimized). Written are streamOptimized, as a stream, and the
-// descriptor of monolithicFlat. Disks with a parent and the extents of ESXi's
+// descriptor of monolithicFlat; views show both as files that are stored
+// nowhere. Disks with a parent and the extents of ESXi's
 // own snapshots (vmfsSparse, seSparse) are refused by name.
 //
 // # The hosted sparse extent

@@ -7,8 +7,6 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zlib"
-
-	"holdfast/image/internal/fault"
 )
 
 const (
@@ -60,7 +58,7 @@ func WriteStream(ctx context.Context, w io.Writer, src Source, opt StreamOptions
 	if err := fits(src); err != nil {
 		return err
 	}
-	s := newStream(w, src.Size(), opt)
+	s := newStream(w, src.Size())
 	if err := s.begin(opt); err != nil {
 		return err
 	}
@@ -84,8 +82,8 @@ func fits(src Source) error {
 		if err != nil {
 			return err
 		}
-		if start < off || end <= start {
-			return fmt.Errorf("%w: data from %d to %d after %d", fault.ErrDamaged, start, end, off)
+		if err := checkData(src, off, start, end); err != nil {
+			return err
 		}
 		need += ((end-1)/streamGrainBytes - start/streamGrainBytes + 1) * worst
 		if need > maxFileSectors {
@@ -106,8 +104,15 @@ type stream struct {
 	used      bool     // it has entries
 }
 
-func newStream(w io.Writer, sizeBytes int64, opt StreamOptions) *stream {
-	s := &stream{w: w, h: header{
+func newStream(w io.Writer, sizeBytes int64) *stream {
+	s := &stream{w: w, h: streamHeader(sizeBytes)}
+	s.directory = make([]uint32, s.h.tables())
+	return s
+}
+
+// streamHeader is the header of a stream of a disk of sizeBytes.
+func streamHeader(sizeBytes int64) header {
+	return header{
 		version:           3,
 		flags:             flagNewlines | flagCompressed | flagMarkers,
 		capacity:          uint64(sectorsOf(sizeBytes)),
@@ -118,21 +123,31 @@ func newStream(w io.Writer, sizeBytes int64, opt StreamOptions) *stream {
 		directoryOffset:   directoryAtEnd,
 		overhead:          streamOverhead,
 		compression:       compressionDeflate,
-	}}
-	s.directory = make([]uint32, s.h.tables())
-	return s
+	}
+}
+
+// withDescriptor is the header and, in the sectors after it, the descriptor of
+// the stream called name.
+func (h *header) withDescriptor(name string, cid uint32) ([]byte, error) {
+	extent := fmt.Sprintf("RW %d SPARSE %q", h.capacity, name)
+	text := descriptorText("streamOptimized", extent, int64(h.capacity)*sectorSize, cid)
+	if len(text) > streamDescriptorSectors*sectorSize {
+		return nil, fmt.Errorf("a VMDK cannot be called %q: the name is too long", name)
+	}
+	b := make([]byte, (1+streamDescriptorSectors)*sectorSize)
+	copy(b, h.encode())
+	copy(b[sectorSize:], text)
+	return b, nil
 }
 
 // begin writes header and descriptor.
 func (s *stream) begin(opt StreamOptions) error {
-	extent := fmt.Sprintf("RW %d SPARSE %q", s.h.capacity, opt.Name)
-	text := descriptorText("streamOptimized", extent, int64(s.h.capacity)*sectorSize, opt.CID)
-	if len(text) > streamDescriptorSectors*sectorSize {
-		return fmt.Errorf("a VMDK cannot be called %q: the name is too long", opt.Name)
+	head, err := s.h.withDescriptor(opt.Name, opt.CID)
+	if err != nil {
+		return err
 	}
 	b := make([]byte, s.h.overhead*sectorSize)
-	copy(b, s.h.encode())
-	copy(b[sectorSize:], text)
+	copy(b, head)
 	return s.write(b)
 }
 
@@ -178,10 +193,15 @@ func (s *stream) finish() error {
 
 // section writes a marker and b after it, whole sectors.
 func (s *stream) section(kind uint32, b []byte) error {
-	m := make([]byte, sectorSize, sectorSize+len(b))
-	binary.LittleEndian.PutUint64(m, uint64(len(b)/sectorSize))
+	return s.write(append(marker(kind, int64(len(b))), b...))
+}
+
+// marker is the marker of a section of size bytes, whole sectors.
+func marker(kind uint32, size int64) []byte {
+	m := make([]byte, sectorSize, sectorSize+size)
+	binary.LittleEndian.PutUint64(m, uint64(size/sectorSize))
 	binary.LittleEndian.PutUint32(m[12:], kind)
-	return s.write(append(m, b...))
+	return m
 }
 
 func (s *stream) write(b []byte) error {
