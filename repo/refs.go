@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"holdfast/repo/blockmap"
@@ -286,11 +287,7 @@ func (c *refs) encode() []byte {
 			}
 		}
 	}
-	names := make([]pack.Name, 0, len(c.dead))
-	for name := range c.dead {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b pack.Name) int { return bytes.Compare(a[:], b[:]) })
+	names := sortedPacks(c.dead)
 	b = le.AppendUint32(b, uint32(len(names)))
 	for _, name := range names {
 		d := c.dead[name]
@@ -301,6 +298,10 @@ func (c *refs) encode() []byte {
 		}
 	}
 	return b
+}
+
+func sortedPacks(dead map[pack.Name]deadPack) []pack.Name {
+	return slices.SortedFunc(maps.Keys(dead), func(a, b pack.Name) int { return bytes.Compare(a[:], b[:]) })
 }
 
 // decode reads what encode wrote. No payload is that of no counts.

@@ -22,11 +22,13 @@ What is sealed stays so: no key is asked for.`,
 		Example: `  holdfast repo dump pack /srv/backup/packs/data/3f/00000001-3f….pack
   holdfast repo dump record /srv/backup/packs/data/3f/00000001-3f….pack 64
   holdfast repo dump manifest /srv/backup/points/agrademx7qqzjr4p6dup
-  holdfast repo dump index /srv/backup/index`,
+  holdfast repo dump index /srv/backup/index
+  holdfast repo dump state /srv/backup/index/verified-00000003
+  holdfast repo dump counts /srv/backup`,
 	}
 	group(cmd)
 	cmd.AddCommand(newDumpPack(a), newDumpRecord(a), newDumpNode(a), newDumpManifest(a),
-		newDumpLedger(a), newDumpIndex(a), newDumpFormat(a))
+		newDumpLedger(a), newDumpIndex(a), newDumpFormat(a), newDumpState(a), newDumpCounts(a))
 	return cmd
 }
 
