@@ -61,9 +61,10 @@ func TestYear(t *testing.T) {
 		{name: "sealed and locked", seed: random, machines: 3, days: 40, start: "2026-10-01", sealed: true, locked: true},
 	}
 	if long {
-		// Nearly all of the memory is the volume, which stays.
-		percent := debug.SetGCPercent(400)
-		t.Cleanup(func() { debug.SetGCPercent(percent) })
+		// Nearly all of the memory is the volumes, which stay, so that there is
+		// little to collect; until there is not much left.
+		percent, limit := debug.SetGCPercent(400), debug.SetMemoryLimit(6<<30)
+		t.Cleanup(func() { debug.SetGCPercent(percent); debug.SetMemoryLimit(limit) })
 		plans = []yearPlan{
 			{name: "plain", seed: 1, machines: 40, days: 365, start: "2026-07-01"},
 			{name: "sealed", seed: 2, machines: 40, days: 365, start: "2026-07-01", sealed: true},
