@@ -1,0 +1,135 @@
+package ntfs
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+
+	"holdfast/fs"
+)
+
+const (
+	volumeDirty = 1
+
+	// maxSmall bounds values of which the format has small ones only.
+	maxSmall = 64 << 10
+)
+
+// readVolume reads label, version and the dirty flag. Source: Linux-NTFS
+// documentation, "$VOLUME_INFORMATION".
+func (f *FS) readVolume() {
+	n, err := f.node(fileVolume)
+	if err != nil {
+		f.note("The volume's name and state can't be read: %v.", err)
+		return
+	}
+	if a := n.find(typeVolumeName, ""); a != nil {
+		if b, err := f.readWhole(a, maxSmall); err == nil {
+			f.label = decodeName(b)
+		}
+	}
+	a := n.find(typeVolumeInfo, "")
+	if a == nil || !a.resident || len(a.value) < 12 {
+		f.note("The volume's version and state are not known.")
+		return
+	}
+	if major := a.value[8]; major < 3 {
+		f.note("NTFS version %d.%d is older than those we know.", major, a.value[9])
+	}
+	if le.Uint16(a.value[10:])&volumeDirty != 0 {
+		f.note("The volume is marked dirty: it was not unmounted, or chkdsk is due. Some of what was changed last may be missing or contradict itself.")
+	}
+}
+
+// capitals returns the volume's table of capitals.
+func (f *FS) capitals() (upCase, error) {
+	f.upOnce.Do(func() {
+		n, err := f.node(fileUpCase)
+		if err != nil {
+			f.upErr = err
+			return
+		}
+		a := n.data()
+		if a == nil || a.bytes() != 1<<17 {
+			f.upErr = fmt.Errorf("table of capitals is not there: %w", fs.ErrDamaged)
+			return
+		}
+		b, err := f.readWhole(a, 1<<17)
+		f.up, f.upErr = utf16Of(b), err
+	})
+	return f.up, f.upErr
+}
+
+// StatFS counts the free clusters in the volume's bitmap, once: that takes a
+// bit for each.
+func (f *FS) StatFS(ctx context.Context, id fs.ID) (fs.StatFS, error) {
+	if _, _, err := f.at(ctx, id); err != nil {
+		return fs.StatFS{}, err
+	}
+	f.statMu.Lock()
+	defer f.statMu.Unlock()
+	if f.stat == nil {
+		s, err := f.count(ctx)
+		if err != nil {
+			return fs.StatFS{}, err
+		}
+		f.stat = &s
+	}
+	return *f.stat, nil
+}
+
+func (f *FS) count(ctx context.Context) (fs.StatFS, error) {
+	s := fs.StatFS{
+		Type:       "ntfs",
+		Label:      f.label,
+		BlockBytes: f.clusterBytes,
+		Bytes:      f.clusters * f.clusterBytes,
+		Files:      f.records,
+		NameBytes:  3 * 255,
+	}
+	for _, of := range []struct {
+		file  uint64
+		typ   uint32
+		total int64
+		free  func(n int64)
+	}{
+		{fileBitmap, typeData, f.clusters, func(n int64) { s.FreeBytes = n * f.clusterBytes }},
+		{fileMFT, typeBitmap, int64(f.records), func(n int64) { s.FreeFiles = uint64(n) }},
+	} {
+		n, err := f.node(of.file)
+		if err != nil {
+			return s, err
+		}
+		used, err := f.countOnes(ctx, n.find(of.typ, ""), of.total)
+		if err != nil {
+			return s, fmt.Errorf("bitmap in file record %d: %w", of.file, err)
+		}
+		of.free(of.total - used)
+	}
+	return s, nil
+}
+
+// countOnes counts the ones among the first total bits of a.
+func (f *FS) countOnes(ctx context.Context, a *attribute, total int64) (int64, error) {
+	if a == nil || a.bytes() < (total+7)/8 {
+		return 0, fmt.Errorf("too short for %d bits: %w", total, fs.ErrDamaged)
+	}
+	var ones int64
+	b := make([]byte, 256<<10)
+	for off := int64(0); off < (total+7)/8; off += int64(len(b)) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		b = b[:min(int64(len(b)), (total+7)/8-off)]
+		if _, err := f.readAttribute(a, b, off, f.dev.read); err != nil {
+			return 0, err
+		}
+		if rest := total - off*8; rest < int64(len(b))*8 {
+			b[len(b)-1] &= 1<<(rest%8) - 1 // the total is no multiple of eight
+		}
+		for _, c := range b {
+			ones += int64(bits.OnesCount8(c))
+		}
+	}
+	return ones, nil
+}
