@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"holdfast/fs"
+	"holdfast/fs/guest/fat"
 )
 
 // format is what we know of a format beside how it is recognised.
@@ -18,9 +19,9 @@ var formats = map[string]format{
 	"ext3":      {title: "ext3"},
 	"ext4":      {title: "ext4"},
 	"ntfs":      {title: "NTFS"},
-	"fat12":     {title: "FAT12"},
-	"fat16":     {title: "FAT16"},
-	"fat32":     {title: "FAT32"},
+	"fat12":     {title: "FAT12", open: opener(fat.Open)},
+	"fat16":     {title: "FAT16", open: opener(fat.Open)},
+	"fat32":     {title: "FAT32", open: opener(fat.Open)},
 	"xfs":       {title: "XFS"},
 	"btrfs":     {title: "Btrfs"},
 	"exfat":     {title: "exFAT"},

@@ -30,6 +30,7 @@ func (v *Volume) probe(d io.ReaderAt) {
 // signatures are tried in this order; the first that fits wins.
 var signatures = []func(w *window) (found, bool){
 	extSuper,
+	fatBoot,
 }
 
 // probe finds out what the size bytes of dev hold.

@@ -49,12 +49,4 @@ func (w *window) at(off int64, n int) []byte {
 	return p.b[off-p.off:][:n:n]
 }
 
-// is says whether the bytes at off are magic.
-func (w *window) is(off int64, magic string) bool {
-	return string(w.at(off, len(magic))) == magic
-}
-
-var (
-	le = binary.LittleEndian
-	be = binary.BigEndian
-)
+var le = binary.LittleEndian
