@@ -2,6 +2,7 @@ package image_test
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"holdfast/image"
@@ -31,7 +32,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	b.Run("raw", func(b *testing.B) { read(b, raw, image.Options{}) })
 	b.Run("raw dropped", func(b *testing.B) { read(b, raw, image.Options{DropCache: true}) })
-	for _, f := range append(vmdkForms, qcow2Forms...) {
+	for _, f := range slices.Concat(vmdkForms, qcow2Forms, vhdForms, vhdxForms) {
 		path := filepath.Join(dir, "disk."+f.name)
 		args := append(append([]string{"convert", "-f", "raw"}, f.args...), raw, path)
 		disktest.Run(b, "qemu-img", args...)

@@ -1,13 +1,13 @@
 package image
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
 
 	"holdfast/image/internal/fault"
 	"holdfast/image/qcow2"
+	"holdfast/image/vhd"
+	"holdfast/image/vhdx"
 	"holdfast/image/vmdk"
 )
 
@@ -29,8 +29,8 @@ func formats() []format {
 		{"vmdk", "VMDK", vmdk.Detect, openVMDK},
 		{"cowd", "VMDK of kind COWD (vmfsSparse)", magicAt(0, "COWD"), nil},
 		{"sesparse", "VMDK of kind seSparse", magicAt(0, "\xbe\xba\xfe\xca\x00\x00\x00\x00"), nil},
-		{"vhdx", "VHDX", magicAt(0, "vhdxfile"), nil},
-		{"vhd", "VHD", isVHD, nil},
+		{"vhdx", "VHDX", vhdx.Detect, openVHDX},
+		{"vhd", "VHD", vhd.Detect, openVHD},
 		{"vdi", "VDI", magicAt(0x40, "\x7f\x10\xda\xbe"), nil},
 		{"raw", "raw", nil, openRaw},
 	}
@@ -99,32 +99,4 @@ func magicAt(off int64, magic string) func(io.ReaderAt, int64) bool {
 		n, _ := ra.ReadAt(b, off)
 		return string(b[:n]) == magic
 	}
-}
-
-// isVHD looks for the footer that ends every VHD and also begins a dynamic one.
-// A checksum keeps a raw disk whose last sector happens to say "conectix" raw.
-//
-// Source: Microsoft Virtual Hard Disk Image Format Specification, "Hard Disk
-// Footer Format".
-func isVHD(ra io.ReaderAt, size int64) bool {
-	const footerSize, checksumOff = 512, 64
-	footer := make([]byte, footerSize)
-	for _, off := range []int64{0, size - footerSize} {
-		if off < 0 {
-			continue
-		}
-		if n, _ := ra.ReadAt(footer, off); n < footerSize || !bytes.HasPrefix(footer, []byte("conectix")) {
-			continue
-		}
-		var sum uint32
-		for i, b := range footer {
-			if i < checksumOff || i >= checksumOff+4 {
-				sum += uint32(b)
-			}
-		}
-		if binary.BigEndian.Uint32(footer[checksumOff:]) == ^sum {
-			return true
-		}
-	}
-	return false
 }

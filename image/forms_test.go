@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"holdfast/image"
@@ -41,6 +42,19 @@ var qcow2Forms = []form{
 	{"extended L2 zlib", "qcow2", []string{"-O", "qcow2", "-c", "-o", "extended_l2=on"}, 64 << 10},
 }
 
+var vhdForms = []form{
+	{"dynamic", "vhd", []string{"-O", "vpc", "-o", "subformat=dynamic,force_size=on"}, 2 << 20},
+	{"fixed", "vhd", []string{"-O", "vpc", "-o", "subformat=fixed,force_size=on"}, 64 << 10},
+}
+
+var vhdxForms = []form{
+	{"dynamic", "vhdx", []string{"-O", "vhdx", "-o", "subformat=dynamic"}, 64 << 10},
+	{"dynamic 1M", "vhdx", []string{"-O", "vhdx", "-o", "subformat=dynamic,block_size=1M"}, 1 << 20},
+	{"dynamic 256M", "vhdx", []string{"-O", "vhdx", "-o", "subformat=dynamic,block_size=256M"}, 64 << 10},
+	{"large log", "vhdx", []string{"-O", "vhdx", "-o", "log_size=4M,block_size=2M"}, 2 << 20},
+	{"fixed", "vhdx", []string{"-O", "vhdx", "-o", "subformat=fixed"}, 64 << 10},
+}
+
 // TestForms reads a real disk in every form that qemu-img makes.
 func TestForms(t *testing.T) {
 	testreq.Need(t, "qemu-img", "mkfs.ext4")
@@ -49,8 +63,8 @@ func TestForms(t *testing.T) {
 	want := disktest.Ext4(t, raw)
 	sameDisk(t, raw, "raw", want, 1<<20)
 	t.Run("forms", func(t *testing.T) {
-		for _, f := range append(vmdkForms, qcow2Forms...) {
-			t.Run(f.name, func(t *testing.T) {
+		for _, f := range slices.Concat(vmdkForms, qcow2Forms, vhdForms, vhdxForms) {
+			t.Run(f.format+" "+f.name, func(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), "disk.img")
 				args := append(append([]string{"convert", "-f", "raw"}, f.args...), raw, path)

@@ -2,13 +2,13 @@
 //
 // Open looks at the content of a file or block device, never at its name,
 // finds the format in one table (formats.go) and returns a Disk. Raw files,
-// block devices, VMDK and qcow2 can be read; formats that are known but not
-// read are refused by name rather than taken for raw bytes.
+// block devices, VMDK, qcow2, VHD and VHDX can be read; formats that are known
+// but not read are refused by name rather than taken for raw bytes.
 //
 // # What a source may make us open
 //
-// A VMDK names its extents and a qcow2 its backing file, so whoever wrote the
-// image, perhaps a guest, chooses names. They are opened only when they are
+// A VMDK names its extents, and a qcow2, VHD or VHDX its parent, so whoever wrote
+// the image, perhaps a guest, chooses names. They are opened only when they are
 // ordinary files below the directory of the file given to Open: an absolute
 // name, a ".." or a symbolic link that leads outside gives ErrOutside. Names
 // are relative to the file that holds them. At most 64 files deep, and no file

@@ -62,9 +62,10 @@ func TestRefused(t *testing.T) {
 		{"descriptor too long", append(vmdkText("x", "RW 8 ZERO"), make([]byte, 2<<20)...), image.ErrDamaged, ""},
 		{"COWD", sector("COWD"), image.ErrUnsupported, "COWD"},
 		{"seSparse", sector("\xbe\xba\xfe\xca\x00\x00\x00\x00"), image.ErrUnsupported, "seSparse"},
-		{"VHDX", sector("vhdxfile"), image.ErrUnsupported, "VHDX"},
+		{"VHDX without headers", sector("vhdxfile"), image.ErrTruncated, "VHDX"},
 		{"VDI", append(make([]byte, 64), sector("\x7f\x10\xda\xbe")...), image.ErrUnsupported, "VDI"},
-		{"VHD", append(make([]byte, 8192), vhdFooter()...), image.ErrUnsupported, "VHD"},
+		{"VHD of no version", append(make([]byte, 8192), vhdFooter()...), image.ErrUnsupported, "VHD"},
+		{"VHD with a footer in front only", append([]byte("conectix"), make([]byte, 8192)...), image.ErrDamaged, "VHD"},
 		{"sparse header only", []byte("KDMV"), image.ErrTruncated, ""},
 	}
 	for _, tt := range tests {
