@@ -51,7 +51,7 @@ func readFile(t testing.TB, path string) []byte {
 // it was asked for.
 func TestQEMU(t *testing.T) {
 	testreq.Need(t, "qemu-img")
-	for _, size := range []int{3 << 20, 5<<20 + 7*512, 70 << 20} {
+	for _, size := range []int{3 << 20, 5<<20 + 7*512, 20 << 20} {
 		for _, options := range []string{"subformat=dynamic", "subformat=fixed", "subformat=dynamic,force_size=on", "subformat=fixed,force_size=on"} {
 			t.Run(fmt.Sprintf("%d %s", size, options), func(t *testing.T) {
 				content := disktest.Pattern(size, uint64(size))
