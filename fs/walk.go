@@ -8,6 +8,8 @@ import (
 
 // SkipDir, returned by the function given to Walk for a directory, leaves out
 // what is below it.
+//
+//lint:ignore ST1012 named as in io/fs, since it does the same
 var SkipDir = errors.New("skip this directory")
 
 // maxDepth is how deep Walk goes. Linux stops at paths of 4,096 bytes for one
@@ -65,6 +67,9 @@ func (w *walker) visit(ctx context.Context, path string, a Attr, err error, dept
 			if verr := w.entry(ctx, path, e, depth); verr != nil {
 				return verr
 			}
+		}
+		if cerr := ctx.Err(); cerr != nil { // err may be no more than that
+			return cerr
 		}
 		if err != nil {
 			return w.fn(path, a, err)
