@@ -75,7 +75,7 @@ func sample() *Tree {
 		"huge":                  {Data: data, Attr: fs.Attr{Size: 5 << 30}},
 		"hollow":                {Attr: fs.Attr{Size: 100_000}},
 	}
-	for i := range 1500 {
+	for i := range 600 {
 		files[fmt.Sprintf("big/entry-%d", i)] = File{}
 	}
 	return NewTree(files, "a note")
