@@ -27,8 +27,6 @@ func formats() []format {
 	return []format{
 		{"qcow2", "qcow2", qcow2.Detect, openQcow2},
 		{"vmdk", "VMDK", vmdk.Detect, openVMDK},
-		{"cowd", "VMDK of kind COWD (vmfsSparse)", magicAt(0, "COWD"), nil},
-		{"sesparse", "VMDK of kind seSparse", magicAt(0, "\xbe\xba\xfe\xca\x00\x00\x00\x00"), nil},
 		{"vhdx", "VHDX", vhdx.Detect, openVHDX},
 		{"vhd", "VHD", vhd.Detect, openVHD},
 		{"vdi", "VDI", magicAt(0x40, "\x7f\x10\xda\xbe"), nil},
@@ -76,14 +74,6 @@ func (ft format) read(w *where, f *file) (Disk, error) {
 }
 
 func openRaw(_ *where, f *file) (Disk, error) { return f, nil }
-
-func openVMDK(w *where, f *file) (Disk, error) {
-	d, err := vmdk.Open(f, f.size, func(name string) (vmdk.Extent, error) { return w.extent(name) })
-	if err != nil {
-		return nil, err
-	}
-	return contained{d, f}, nil
-}
 
 func openQcow2(w *where, f *file) (Disk, error) {
 	d, err := qcow2.Open(f, f.size, func(name, format string) (qcow2.Backing, error) { return w.parent(name, format) })

@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,8 +138,17 @@ func TestExtents(t *testing.T) {
 	disktest.Same(t, open(t, path, image.Options{}), want)
 }
 
+// deltaText is a descriptor of what was changed since a parent.
+func deltaText(createType, parent string, parentCID int, extents ...string) []byte {
+	line := fmt.Sprintf("parentCID=%08x\n", parentCID)
+	if parent != "" {
+		line += fmt.Sprintf("parentFileNameHint=%q\n", parent)
+	}
+	return bytes.Replace(vmdkText(createType, extents...), []byte("parentCID=ffffffff\n"), []byte(line), 1)
+}
+
 func vmdkText(createType string, extents ...string) []byte {
-	text := "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"" + createType + "\"\n\n"
+	text := "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"" + createType + "\"\n\n# Extent description\n"
 	for _, e := range extents {
 		text += e + "\n"
 	}

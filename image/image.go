@@ -7,14 +7,14 @@
 //
 // # What a source may make us open
 //
-// A VMDK names its extents, and a qcow2, VHD or VHDX its parent, so whoever wrote
-// the image, perhaps a guest, chooses names. They are opened only when they are
-// ordinary files below the directory of the file given to Open: an absolute
-// name, a ".." or a symbolic link that leads outside gives ErrOutside. Names
-// are relative to the file that holds them. At most 64 files deep, and no file
-// among its own ancestors (ErrCycle). A backing file whose format is not said
-// may be raw by its content or a disk that names no further file; otherwise the
-// image must say the format (ErrUntold).
+// A VMDK names its extents and its parent, and a qcow2, VHD or VHDX its parent,
+// so whoever wrote the image, perhaps a guest, chooses names. They are opened
+// only when they are ordinary files below the directory of the file given to
+// Open: an absolute name, a ".." or a symbolic link that leads outside gives
+// ErrOutside. Names are relative to the file that holds them. At most 64 files
+// deep, and no file among its own ancestors (ErrCycle). A backing file whose
+// format is not said may be raw by its content or a disk that names no further
+// file; otherwise the image must say the format (ErrUntold).
 //
 // # Detection and trust
 //

@@ -1,7 +1,6 @@
 package image_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -30,6 +29,10 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "short.raw"), make([]byte, 1000))
+	write(t, filepath.Join(dir, "alone.vmdk"), vmdkText("custom", "RW 8 ZERO"))
+	write(t, filepath.Join(dir, "sick.vmdk"), vmdkText("custom", `RW 8 FLAT "gone.raw" 0`))
+	write(t, filepath.Join(dir, "other.qcow2"), append([]byte("QFI\xfb"), make([]byte, 4096)...))
+	delta := func(parent string, cid int) []byte { return deltaText("custom", parent, cid, "RW 8 ZERO") }
 	flat := func(file string) []byte { return vmdkText("monolithicFlat", `RW 2048 FLAT "`+file+`" 0`) }
 	sector := func(magic string) []byte { return append([]byte(magic), make([]byte, 4096)...) }
 	tests := []struct {
@@ -56,12 +59,19 @@ func TestRefused(t *testing.T) {
 		{"extent not sparse", vmdkText("x", `RW 8 SPARSE "short.raw"`), image.ErrDamaged, ""},
 		{"no extents", vmdkText("monolithicFlat"), image.ErrDamaged, "no extents"},
 		{"no create type", []byte("# Disk DescriptorFile\nRW 8 ZERO\n"), image.ErrDamaged, "createType"},
-		{"a parent", bytes.Replace(vmdkText("monolithicFlat", "RW 8 ZERO"),
-			[]byte("parentCID=ffffffff"), []byte("parentCID=0000cafe\nparentFileNameHint=\"base.vmdk\""), 1),
-			image.ErrUnsupported, `VMDK with a parent ("base.vmdk") is not readable yet`},
+		{"parent with an absolute name", delta(outside, 7), image.ErrOutside, "absolute name"},
+		{"parent with ..", delta("../secret.raw", 7), image.ErrOutside, `".."`},
+		{"parent by a symbolic link", delta("link.raw", 7), image.ErrOutside, "symbolic link"},
+		{"parent is missing", delta("none.vmdk", 7), fs.ErrNotExist, `parent "none.vmdk"`},
+		{"parent without a name", delta("", 7), image.ErrDamaged, "CID 00000007"},
+		{"parent is itself", delta("disk", 7), image.ErrCycle, ""},
+		{"parent is no VMDK", delta("short.raw", 7), image.ErrDamaged, `parent "short.raw"`},
+		{"parent is a qcow2", delta("other.qcow2", 7), image.ErrDamaged, `parent "other.qcow2"`},
+		{"parent was changed", delta("alone.vmdk", 7), image.ErrDamaged, "its CID is 12345678 and was 00000007"},
+		{"parent cannot be opened", delta("sick.vmdk", 7), fs.ErrNotExist, `parent "sick.vmdk": extent "gone.raw"`},
 		{"descriptor too long", append(vmdkText("x", "RW 8 ZERO"), make([]byte, 2<<20)...), image.ErrDamaged, ""},
-		{"COWD", sector("COWD"), image.ErrUnsupported, "COWD"},
-		{"seSparse", sector("\xbe\xba\xfe\xca\x00\x00\x00\x00"), image.ErrUnsupported, "seSparse"},
+		{"COWD alone", sector("COWD"), image.ErrUnsupported, "a COWD (vmfsSparse) extent of a VMDK without its descriptor"},
+		{"seSparse alone", sector("\xbe\xba\xfe\xca\x00\x00\x00\x00"), image.ErrUnsupported, "a seSparse extent of a VMDK without its descriptor"},
 		{"VHDX without headers", sector("vhdxfile"), image.ErrTruncated, "VHDX"},
 		{"VDI", append(make([]byte, 64), sector("\x7f\x10\xda\xbe")...), image.ErrUnsupported, "VDI"},
 		{"VHD of no version", append(make([]byte, 8192), vhdFooter()...), image.ErrUnsupported, "VHD"},

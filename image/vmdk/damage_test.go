@@ -228,9 +228,13 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(text)
 	f.Add([]byte(descriptorMagic + "\ncreateType=x\nRW 8 SPARSE \"a\"\nRW 8 ZERO\nRW 100 VMFS \"b\" 3\n"))
+	f.Add(deltaText("SPARSE", 100))
 	extent := makeSparse(content).bytes
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d, err := Open(bytes.NewReader(b), int64(len(b)), func(string) (Extent, error) { return disktest.Memory(extent), nil })
+		d, err := Open(bytes.NewReader(b), int64(len(b)), Files{
+			Extent: func(string) (Extent, error) { return disktest.Memory(extent), nil },
+			Parent: func(string) (Parent, error) { return parentOf{content, 0xcafe}, nil },
+		})
 		if err != nil {
 			return
 		}

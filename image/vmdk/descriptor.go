@@ -1,6 +1,7 @@
 package vmdk
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -24,6 +25,7 @@ const (
 // descriptor is the text that says what a disk is made of.
 type descriptor struct {
 	createType string
+	cid        uint32
 	parentCID  uint32
 	parentHint string
 	extents    []extentLine
@@ -79,13 +81,20 @@ func (d *descriptor) parseLine(line string) error {
 		d.createType = value
 	case "parentfilenamehint":
 		d.parentHint = value
+	case "cid":
+		return parseCID(value, &d.cid)
 	case "parentcid":
-		cid, err := strconv.ParseUint(value, 16, 32)
-		if err != nil {
-			return fmt.Errorf("parentCID is %q", value)
-		}
-		d.parentCID = uint32(cid)
+		return parseCID(value, &d.parentCID)
 	}
+	return nil
+}
+
+func parseCID(s string, cid *uint32) error {
+	n, err := strconv.ParseUint(s, 16, 32)
+	if err != nil {
+		return fmt.Errorf("%q is no CID", s)
+	}
+	*cid = uint32(n)
 	return nil
 }
 
@@ -126,14 +135,22 @@ func parseSectors(s string) (int64, error) {
 	return int64(n), nil
 }
 
-// checkParent refuses a disk that holds only what changed since another.
-func (d *descriptor) checkParent() error {
+// openParent opens the disk that this one holds the changes since, nil if it
+// holds all.
+func (d *descriptor) openParent(open func(name string) (Parent, error)) (Parent, error) {
 	if d.parentCID == noParent {
-		return nil
+		return nil, nil
 	}
-	name := "CID " + fmt.Sprintf("%08x", d.parentCID)
-	if d.parentHint != "" {
-		name = strconv.Quote(d.parentHint)
+	if d.parentHint == "" {
+		return nil, fmt.Errorf("%w: the descriptor names no parent, which has CID %08x", fault.ErrDamaged, d.parentCID)
 	}
-	return fmt.Errorf("VMDK with a parent (%s) is %w", name, fault.ErrUnsupported)
+	p, err := open(d.parentHint)
+	if err != nil {
+		return nil, fmt.Errorf("parent %w", err)
+	}
+	if got := p.CID(); got != d.parentCID {
+		return nil, errors.Join(fmt.Errorf("%w: the parent %q was changed after this disk was made from it: its CID is %08x and was %08x",
+			fault.ErrDamaged, d.parentHint, got, d.parentCID), p.Close())
+	}
+	return p, nil
 }

@@ -1,6 +1,7 @@
 package vmdk
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -28,10 +29,11 @@ type Extent interface {
 // Disk is a VMDK open for reading. It meets image.Disk.
 type Disk struct {
 	createType string
+	cid        uint32
 	sizeBytes  int64
-	parts      []part // in order and without gaps
-	files      []io.Closer
-	caches     *caches
+	parts      []part      // in order and without gaps
+	files      []io.Closer // extents and the parent
+	parent     Parent      // nil: what is absent reads as zeros
 }
 
 // part is one extent as it lies in the disk. A nil src reads as zeros.
@@ -46,12 +48,31 @@ type blocks interface {
 	NextData(off int64) (start, end int64, err error)
 }
 
-// Detect says whether ra is a VMDK we know of: a hosted sparse extent or a
-// descriptor. It looks at the first bytes only.
+// Files opens what a VMDK names, by the name as the descriptor has it. What is
+// opened belongs to the Disk.
+type Files struct {
+	Extent func(name string) (Extent, error)
+	Parent func(name string) (Parent, error)
+}
+
+// Detect says whether ra is a VMDK we know of: an extent of grains, of whatever
+// kind, or a descriptor. It looks at the first bytes only.
 func Detect(ra io.ReaderAt, size int64) bool {
 	b := make([]byte, min(size, sectorSize))
 	n, _ := ra.ReadAt(b, 0)
-	return strings.HasPrefix(string(b[:n]), sparseMagic) || isDescriptor(b[:n])
+	return strings.HasPrefix(string(b[:n]), sparseMagic) || isDescriptor(b[:n]) || bareKind(b[:n]) != ""
+}
+
+// bareKind names the extent that b begins, if it is of a kind that never holds
+// its descriptor.
+func bareKind(b []byte) string {
+	switch {
+	case strings.HasPrefix(string(b), cowdMagic):
+		return "COWD (vmfsSparse)"
+	case len(b) >= 8 && binary.LittleEndian.Uint64(b) == seMagic:
+		return "seSparse"
+	}
+	return ""
 }
 
 func isDescriptor(b []byte) bool {
@@ -60,25 +81,33 @@ func isDescriptor(b []byte) bool {
 }
 
 // Open reads the disk whose descriptor, or single extent with a descriptor
-// inside, is the size bytes of ra. Other extents are opened through open, with
-// the name as the descriptor has it; they belong to the Disk. ra does not.
-func Open(ra io.ReaderAt, size int64, open func(name string) (Extent, error)) (*Disk, error) {
+// inside, is the size bytes of ra, which stays the caller's. Where the disk
+// holds only what changed since a parent, the rest is read from that. A parent
+// whose CID is not the one the descriptor says is ErrDamaged: the disk would be
+// made of pieces that don't belong together.
+func Open(ra io.ReaderAt, size int64, files Files) (*Disk, error) {
 	head := make([]byte, min(size, sectorSize))
 	if err := readFull(ra, head, 0); err != nil {
 		return nil, err
 	}
 	switch {
 	case strings.HasPrefix(string(head), sparseMagic):
-		return openMonolithic(ra, size)
+		return openMonolithic(ra, size, files)
 	case isDescriptor(head):
-		return openDescriptor(ra, size, open)
+		return openDescriptor(ra, size, files)
+	case bareKind(head) != "":
+		return nil, errBare(bareKind(head))
 	}
 	return nil, fmt.Errorf("%w: neither a VMDK descriptor nor a sparse extent", fault.ErrDamaged)
 }
 
+func errBare(kind string) error {
+	return fmt.Errorf("%w: a %s extent of a VMDK without its descriptor; name the descriptor file instead", fault.ErrUnsupported, kind)
+}
+
 // openMonolithic opens a sparse extent that is a whole disk.
-func openMonolithic(ra io.ReaderAt, size int64) (*Disk, error) {
-	sp, err := openSparse(ra, size, newCaches())
+func openMonolithic(ra io.ReaderAt, size int64, files Files) (*Disk, error) {
+	sp, err := openHosted(ra, size, newCaches())
 	if err != nil {
 		return nil, err
 	}
@@ -87,27 +116,38 @@ func openMonolithic(ra io.ReaderAt, size int64) (*Disk, error) {
 		return nil, err
 	}
 	if !isDescriptor([]byte(text)) {
-		return nil, fmt.Errorf("%w: an extent of a VMDK without its descriptor; name the descriptor file instead",
-			fault.ErrUnsupported)
+		return nil, errBare("sparse")
 	}
 	desc, err := parseDescriptor(text)
 	if err != nil {
 		return nil, err
 	}
-	if err := desc.checkParent(); err != nil {
-		return nil, err
-	}
 	if len(desc.extents) != 1 || desc.extents[0].kind != "SPARSE" {
 		return nil, fmt.Errorf("%w: a %s with its descriptor inside has one SPARSE extent", fault.ErrDamaged, desc.createType)
 	}
-	return &Disk{
-		createType: desc.createType,
-		sizeBytes:  sp.sizeBytes,
-		parts:      []part{{0, sp.sizeBytes, sp}},
-	}, nil
+	d, err := desc.disk(files)
+	if err != nil {
+		return nil, err
+	}
+	d.sizeBytes = sp.sizeBytes
+	d.parts = []part{{0, sp.sizeBytes, sp.over(d.below(0))}}
+	return d, nil
 }
 
-func openDescriptor(ra io.ReaderAt, size int64, open func(name string) (Extent, error)) (*Disk, error) {
+// disk makes the disk, with its parent and without its extents.
+func (desc *descriptor) disk(files Files) (*Disk, error) {
+	d := &Disk{createType: desc.createType, cid: desc.cid}
+	var err error
+	if d.parent, err = desc.openParent(files.Parent); err != nil {
+		return nil, err
+	}
+	if d.parent != nil {
+		d.files = append(d.files, d.parent)
+	}
+	return d, nil
+}
+
+func openDescriptor(ra io.ReaderAt, size int64, files Files) (*Disk, error) {
 	if size > maxDescriptor {
 		return nil, fmt.Errorf("%w: a descriptor of %d bytes, at most %d are allowed", fault.ErrDamaged, size, maxDescriptor)
 	}
@@ -119,15 +159,16 @@ func openDescriptor(ra io.ReaderAt, size int64, open func(name string) (Extent, 
 	if err != nil {
 		return nil, err
 	}
-	if err := desc.checkParent(); err != nil {
-		return nil, err
-	}
 	if len(desc.extents) == 0 {
 		return nil, fmt.Errorf("%w: the descriptor has no extents", fault.ErrDamaged)
 	}
-	d := &Disk{createType: desc.createType, caches: newCaches()}
+	d, err := desc.disk(files)
+	if err != nil {
+		return nil, err
+	}
+	caches := newCaches()
 	for _, line := range desc.extents {
-		if err := d.add(line, open); err != nil {
+		if err := d.add(line, files, caches); err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
 	}
@@ -135,7 +176,7 @@ func openDescriptor(ra io.ReaderAt, size int64, open func(name string) (Extent, 
 }
 
 // add puts the extent of line at the end of the disk.
-func (d *Disk) add(line extentLine, open func(name string) (Extent, error)) error {
+func (d *Disk) add(line extentLine, files Files, c *caches) error {
 	if line.sectors > maxReadSectors-d.sizeBytes/sectorSize {
 		return fmt.Errorf("%w: the extents add up to more than %d sectors", fault.ErrDamaged, int64(maxReadSectors))
 	}
@@ -144,13 +185,13 @@ func (d *Disk) add(line extentLine, open func(name string) (Extent, error)) erro
 	case line.access == "NOACCESS":
 		return fmt.Errorf("VMDK with an extent of no access is %w", fault.ErrUnsupported)
 	case line.kind == "ZERO":
-	case line.kind == "FLAT" || line.kind == "VMFS" || line.kind == "SPARSE":
-		f, err := open(line.file)
+	case line.kind == "FLAT" || line.kind == "VMFS" || sparseKinds[line.kind] != nil:
+		f, err := files.Extent(line.file)
 		if err != nil {
 			return fmt.Errorf("extent %w", err)
 		}
 		d.files = append(d.files, f)
-		if p.src, err = line.view(f, d.caches); err != nil {
+		if p.src, err = line.view(f, d.below(p.start), c); err != nil {
 			return fmt.Errorf("extent %q: %w", line.file, err)
 		}
 	default:
@@ -161,6 +202,14 @@ func (d *Disk) add(line extentLine, open func(name string) (Extent, error)) erro
 	return nil
 }
 
+// below is the parent from byte base on, nil without one.
+func (d *Disk) below(base int64) *below {
+	if d.parent == nil {
+		return nil
+	}
+	return &below{parent: d.parent, base: base}
+}
+
 // Size is the length of the disk in bytes.
 func (d *Disk) Size() int64 { return d.sizeBytes }
 
@@ -168,7 +217,10 @@ func (d *Disk) Size() int64 { return d.sizeBytes }
 // "monolithicSparse".
 func (d *Disk) CreateType() string { return d.createType }
 
-// Close closes the extents that Open opened.
+// CID names the content of the disk. Whoever writes to it gives it another.
+func (d *Disk) CID() uint32 { return d.cid }
+
+// Close closes the extents and the parent that Open opened.
 func (d *Disk) Close() error {
 	var errs []error
 	for _, f := range d.files {

@@ -1,12 +1,20 @@
 // Package vmdk reads and writes VMware virtual disks.
 //
-// Read are the text descriptor with FLAT, VMFS, SPARSE and ZERO extents
-// (monolithicFlat, vmfs, twoGbMaxExtentFlat, twoGbMaxExtentSparse) and the
-// hosted sparse extent with its descriptor inside (monolithicSparse,
-// streamOptimized). Written are streamOptimized, as a stream, and the
-// descriptor of monolithicFlat; views show both as files that are stored
-// nowhere. Disks with a parent and the extents of ESXi's
-// own snapshots (vmfsSparse, seSparse) are refused by name.
+// Read are the text descriptor with FLAT, VMFS, ZERO, SPARSE, VMFSSPARSE and
+// SESPARSE extents (monolithicFlat, vmfs, twoGbMaxExtentFlat,
+// twoGbMaxExtentSparse, vmfsSparse, seSparse) and the hosted sparse extent with
+// its descriptor inside (monolithicSparse, streamOptimized). Written are
+// streamOptimized, as a stream, and the descriptor of monolithicFlat; views show
+// both as files that are stored nowhere.
+//
+// A disk with a parent, as every snapshot makes one, holds what was written
+// since. What its extents say is absent is read from the parent, which the
+// caller opens by the name in the descriptor, and which must have the CID that
+// the descriptor gives. Grains that read as zeros are not absent.
+//
+// All three kinds of extent keep grains, in any order, that a table per stretch
+// of the disk points to, and a directory of the tables: cowd.go and sesparse.go
+// have the other two.
 //
 // # The hosted sparse extent
 //

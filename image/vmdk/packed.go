@@ -16,11 +16,15 @@ import (
 const markerBytes = 12
 
 // readPacked fills p from byte in of grain g, compressed at a sector.
-func (s *sparse) readPacked(p []byte, g, in int64, sector uint32) error {
+func (s *sparse) readPacked(p []byte, g, in int64, sector int64) error {
 	if int64(len(p)) == s.grainBytes {
 		return s.unpack(p, g, sector)
 	}
-	b, err := s.unpacked.Get(place{s, g}, func() ([]byte, error) {
+	cache := s.unpacked
+	if s.grainBytes > streamGrainBytes {
+		cache = s.large
+	}
+	b, err := cache.Get(place{s, g}, func() ([]byte, error) {
 		b := make([]byte, s.grainBytes)
 		return b, s.unpack(b, g, sector)
 	})
@@ -40,9 +44,9 @@ type inflater struct {
 
 // unpack fills dst, a whole grain, with grain g. The last grain of the disk may
 // have been packed without what lies behind the end.
-func (s *sparse) unpack(dst []byte, g int64, sector uint32) error {
+func (s *sparse) unpack(dst []byte, g int64, sector int64) error {
 	var m [markerBytes]byte
-	off := int64(sector) * sectorSize
+	off := sector * sectorSize
 	if err := readFull(s.ra, m[:], off); err != nil {
 		return err
 	}

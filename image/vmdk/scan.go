@@ -108,7 +108,7 @@ func (s *sparse) tableOfListed(i int64) *table {
 		if t == nil {
 			t = new(table)
 		}
-		t[p.grain%entriesPerTable] = p.sector
+		t[p.grain%entriesPerTable] = int64(p.sector)
 	}
 	return t
 }

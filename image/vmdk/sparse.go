@@ -18,8 +18,9 @@ const (
 	cachedPages    = 64
 	cachedTables   = 256
 	cachedUnpacked = 16
+	cachedLarge    = 2 // unpacked grains of more than the usual size
 
-	// maxRunGrains cuts an extent of NextData, 1 GiB with the usual grain, so
+	// maxRunGrains cuts an extent of NextData, to 1 GiB with the usual grain, so
 	// that no call reads the tables of a whole disk.
 	maxRunGrains = 16 << 10
 )
@@ -30,23 +31,58 @@ const (
 	grainZeros  = 1
 )
 
-// table is one grain table: the sector of each grain, or one of the above.
-type table [entriesPerTable]uint32
+// table is 512 neighbouring entries of a grain table, all of a hosted one: the
+// sector of each grain, or one of the above.
+type table [entriesPerTable]int64
 
-// sparse is a hosted sparse extent. Tables are read when they are needed, so
-// memory does not follow the size in the header.
+// sparse is an extent of grains that lie wherever its tables say. Tables are
+// read when they are needed, so memory does not follow the size in the header.
 type sparse struct {
 	ra         io.ReaderAt
 	fileBytes  int64
-	h          *header
 	sizeBytes  int64
 	grainBytes int64
 	grains     int64
-	dirs       []int64  // where directories lie, the one to prefer first
-	listed     []placed // instead of directories, from scan
+	layout
+
+	h      *header  // of a hosted extent
+	dirs   []int64  // where directories lie, the one to prefer first
+	listed []placed // instead of directories, from scan
 
 	*caches
 }
+
+// layout is how the three kinds of extent write directories and tables.
+type layout struct {
+	entryBytes int64 // of directories and tables: 4 or 8
+	perTable   int64 // entries of a grain table, a multiple of entriesPerTable
+
+	// tableOf returns where the table of an entry of the directory, not 0,
+	// begins in the file, in bytes.
+	tableOf func(entry uint64) (int64, error)
+
+	// grainOf returns what an entry of a grain table says: grainAbsent,
+	// grainZeros or the sector of the grain.
+	grainOf func(entry uint64) (int64, error)
+}
+
+func newSparse(ra io.ReaderAt, fileBytes, sectors, grainSectors int64, l layout, c *caches) *sparse {
+	s := &sparse{
+		ra:         ra,
+		fileBytes:  fileBytes,
+		sizeBytes:  sectors * sectorSize,
+		grainBytes: grainSectors * sectorSize,
+		layout:     l,
+		caches:     c,
+	}
+	s.grains = (s.sizeBytes + s.grainBytes - 1) / s.grainBytes
+	return s
+}
+
+// tables is how many tables speak of the extent, and directoryEntries how long
+// its directory is.
+func (s *sparse) tables() int64           { return (s.grains + entriesPerTable - 1) / entriesPerTable }
+func (s *sparse) directoryEntries() int64 { return (s.grains + s.perTable - 1) / s.perTable }
 
 // caches is what the extents of a disk share, so that memory does not follow
 // their number: a disk of some TiB may have thousands.
@@ -54,10 +90,11 @@ type caches struct {
 	pages    *lru.Cache[place, []byte]
 	tables   *lru.Cache[place, *table]
 	unpacked *lru.Cache[place, []byte]
+	large    *lru.Cache[place, []byte]
 	inflate  sync.Pool // of *inflater
 }
 
-// place names what is kept: a byte, a sector, a grain of an extent.
+// place names what is kept: a byte, a table, a grain of an extent.
 type place struct {
 	s  *sparse
 	at int64
@@ -68,79 +105,25 @@ func newCaches() *caches {
 		pages:    lru.New[place, []byte](cachedPages),
 		tables:   lru.New[place, *table](cachedTables),
 		unpacked: lru.New[place, []byte](cachedUnpacked),
+		large:    lru.New[place, []byte](cachedLarge),
 	}
 }
 
-func openSparse(ra io.ReaderAt, size int64, c *caches) (*sparse, error) {
-	h, err := readHeader(ra, 0)
-	if err != nil {
-		return nil, err
-	}
-	s := &sparse{
-		ra:         ra,
-		fileBytes:  size,
-		h:          h,
-		sizeBytes:  int64(h.capacity) * sectorSize,
-		grainBytes: int64(h.grainSectors) * sectorSize,
-		caches:     c,
-	}
-	s.grains = (s.sizeBytes + s.grainBytes - 1) / s.grainBytes
-	if h.directoryOffset == directoryAtEnd {
-		return s, s.findDirectory()
-	}
-	err = s.useDirectory(h.directoryOffset)
-	if h.flags&flagRedundant != 0 {
-		if err2 := s.useDirectory(h.redundantOffset); err2 == nil {
-			err = nil
-		}
-	}
-	return s, err
-}
-
-// useDirectory adds the grain directory at a sector, if the file holds it.
-func (s *sparse) useDirectory(sector uint64) error {
-	need := s.h.tables() * 4
-	if sector == 0 || sector > uint64(s.fileBytes/sectorSize) || s.fileBytes-int64(sector)*sectorSize < need {
-		return fmt.Errorf("%w: grain directory of %d bytes at sector %d", fault.ErrTruncated, need, sector)
-	}
-	s.dirs = append(s.dirs, int64(sector)*sectorSize)
-	return nil
-}
-
-// descriptor returns the text inside the extent, "" if it has none.
-func (s *sparse) descriptor() (string, error) {
-	off, n := s.h.descriptorOffset, s.h.descriptorSectors
-	switch {
-	case off == 0 || n == 0:
-		return "", nil
-	case n > maxDescriptor/sectorSize:
-		return "", fmt.Errorf("%w: a descriptor of %d sectors", fault.ErrDamaged, n)
-	case off > uint64(s.fileBytes/sectorSize):
-		return "", fmt.Errorf("%w: descriptor at sector %d", fault.ErrTruncated, off)
-	}
-	b := make([]byte, n*sectorSize)
-	if err := readFull(s.ra, b, int64(off)*sectorSize); err != nil {
-		return "", fmt.Errorf("descriptor: %w", err)
-	}
-	return string(b), nil
-}
-
-// table returns grain table i, nil where nothing it speaks of is present. A
-// table that cannot be right is taken from the redundant directory if there is
-// one.
+// table returns table i, nil where nothing it speaks of is present. A table that
+// cannot be right is taken from the redundant directory if there is one.
 func (s *sparse) table(i int64) (*table, error) {
 	if s.listed != nil {
 		return s.tableOfListed(i), nil
 	}
 	var first error
 	for _, dir := range s.dirs {
-		at, err := s.tableSector(dir, i)
+		at, err := s.tablePlace(dir, i)
 		if err == nil && at == 0 {
 			return nil, nil
 		}
 		var t *table
 		if err == nil {
-			t, err = s.tables.Get(place{s, at}, func() (*table, error) { return s.loadTable(at, i) })
+			t, err = s.caches.tables.Get(place{s, i}, func() (*table, error) { return s.loadTable(at, i) })
 		}
 		if err == nil {
 			return t, nil
@@ -162,33 +145,49 @@ func (s *sparse) nextTable(i int64) (int64, error) {
 	if s.listed != nil {
 		k := s.listedFrom(i * entriesPerTable)
 		if k == len(s.listed) {
-			return s.h.tables(), nil
+			return s.tables(), nil
 		}
 		return s.listed[k].grain / entriesPerTable, nil
 	}
-	for n := s.h.tables(); i < n; {
-		page, err := s.directoryPage(s.dirs[0] + 4*i)
+	perEntry := s.perTable / entriesPerTable
+	for e, n := i/perEntry, s.directoryEntries(); e < n; {
+		page, err := s.directoryPage(s.dirs[0] + s.entryBytes*e)
 		if err != nil {
 			return 0, err
 		}
-		page = page[:min(int64(len(page)), 4*(n-i))]
+		page = page[:min(int64(len(page)), s.entryBytes*(n-e))]
 		for k, b := range page {
 			if b != 0 {
-				return i + int64(k)/4, nil
+				return min(max(i, (e+int64(k)/s.entryBytes)*perEntry), s.tables()), nil
 			}
 		}
-		i += int64(len(page)) / 4
+		e += int64(len(page)) / s.entryBytes
 	}
-	return i, nil
+	return s.tables(), nil
 }
 
-// tableSector reads entry i of the directory at byte dir.
-func (s *sparse) tableSector(dir, i int64) (int64, error) {
-	page, err := s.directoryPage(dir + 4*i)
+// tablePlace is where table i begins by the directory at byte dir, 0 if it is
+// absent.
+func (s *sparse) tablePlace(dir, i int64) (int64, error) {
+	first := i * entriesPerTable
+	page, err := s.directoryPage(dir + s.entryBytes*(first/s.perTable))
 	if err != nil {
 		return 0, err
 	}
-	return int64(binary.LittleEndian.Uint32(page)), nil
+	e := s.entry(page)
+	if e == 0 {
+		return 0, nil
+	}
+	at, err := s.tableOf(e)
+	return at + first%s.perTable*s.entryBytes, err
+}
+
+// entry decodes the first entry of b.
+func (s *sparse) entry(b []byte) uint64 {
+	if s.entryBytes == 8 {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return uint64(binary.LittleEndian.Uint32(b))
 }
 
 // directoryPage returns what the file holds from byte off to the end of a page.
@@ -204,27 +203,28 @@ func (s *sparse) directoryPage(off int64) ([]byte, error) {
 	return page[off-start:], nil
 }
 
-// loadTable reads grain table i at a sector and checks what it says.
-func (s *sparse) loadTable(sector, i int64) (*table, error) {
-	var b [tableBytes]byte
-	if err := readFull(s.ra, b[:], sector*sectorSize); err != nil {
+// loadTable reads table i at byte off and checks what it says.
+func (s *sparse) loadTable(off, i int64) (*table, error) {
+	b := make([]byte, entriesPerTable*s.entryBytes)
+	if err := readFull(s.ra, b, off); err != nil {
 		return nil, err
 	}
 	t := new(table)
 	for k := range min(entriesPerTable, s.grains-i*entriesPerTable) {
-		e := binary.LittleEndian.Uint32(b[4*k:])
-		switch {
-		case e == grainZeros && s.h.flags&flagZeroGrains == 0:
-			return nil, fmt.Errorf("%w: grain %d lies in the header", fault.ErrDamaged, i*entriesPerTable+k)
-		case e > grainZeros && int64(e)*sectorSize >= s.fileBytes:
-			return nil, fmt.Errorf("%w: grain %d lies at sector %d", fault.ErrTruncated, i*entriesPerTable+k, e)
+		at, err := s.grainOf(s.entry(b[k*s.entryBytes:]))
+		if err != nil {
+			return nil, fmt.Errorf("grain %d: %w", i*entriesPerTable+k, err)
 		}
-		t[k] = e
+		if at > grainZeros && at >= (s.fileBytes+sectorSize-1)/sectorSize {
+			return nil, fmt.Errorf("%w: grain %d lies at sector %d", fault.ErrTruncated, i*entriesPerTable+k, at)
+		}
+		t[k] = at
 	}
 	return t, nil
 }
 
-// ReadAt is called for what lies in the extent only.
+// ReadAt is called for what lies in the extent only. What is absent reads as
+// zeros.
 func (s *sparse) ReadAt(p []byte, off int64) (n int, err error) {
 	var t *table
 	have := int64(-1) // the number of t
@@ -241,11 +241,11 @@ func (s *sparse) ReadAt(p []byte, off int64) (n int, err error) {
 		switch e := t.entry(g); {
 		case e == grainAbsent || e == grainZeros:
 			clear(piece)
-		case s.h.compressed():
+		case s.compressed():
 			err = s.readPacked(piece, g, in, e)
 		default:
 			piece = p[n:min(len(p), n+int(s.runBytes(t, g)-in))]
-			err = readFull(s.ra, piece, int64(e)*sectorSize+in)
+			err = readFull(s.ra, piece, e*sectorSize+in)
 		}
 		if err != nil {
 			return n, fmt.Errorf("grain %d: %w", g, err)
@@ -255,8 +255,10 @@ func (s *sparse) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
+func (s *sparse) compressed() bool { return s.h != nil && s.h.compressed() }
+
 // entry is the entry of grain g, which t speaks of unless it is nil.
-func (t *table) entry(g int64) uint32 {
+func (t *table) entry(g int64) int64 {
 	if t == nil {
 		return grainAbsent
 	}
@@ -268,47 +270,40 @@ func (t *table) entry(g int64) uint32 {
 func (s *sparse) runBytes(t *table, g int64) int64 {
 	k, first := g%entriesPerTable, t.entry(g)
 	n := int64(1)
-	for k+n < entriesPerTable && int64(t[k+n]) == int64(first)+n*int64(s.h.grainSectors) {
+	for k+n < entriesPerTable && t[k+n] == first+n*(s.grainBytes/sectorSize) {
 		n++
 	}
 	return n * s.grainBytes
 }
 
-// NextData has the meaning of image.Disk, with grains as its unit.
-func (s *sparse) NextData(off int64) (start, end int64, err error) {
-	first := int64(-1)
+// run says how the extent is held from byte off, and up to where one table, or
+// the directory, says the same.
+func (s *sparse) run(off int64) (h held, end int64, err error) {
 	g := off / s.grainBytes
-scan:
-	for g < s.grains {
-		i := g / entriesPerTable
-		if first < 0 {
-			if i, err = s.nextTable(i); err != nil {
-				return 0, 0, err
-			}
-			if g = max(g, i*entriesPerTable); g >= s.grains {
-				break
-			}
-		}
-		t, err := s.table(i)
-		if err != nil {
+	i := g / entriesPerTable
+	t, err := s.table(i)
+	if err != nil {
+		return 0, 0, err
+	}
+	last := min(s.grains, (i+1)*entriesPerTable)
+	if t == nil {
+		if i, err = s.nextTable(i + 1); err != nil {
 			return 0, 0, err
 		}
-		last := min(s.grains, (i+1)*entriesPerTable)
-		for ; g < last; g++ {
-			e := t.entry(g)
-			switch data := e != grainAbsent && e != grainZeros; {
-			case data && first < 0:
-				first = g
-			case !data && first >= 0:
-				break scan
-			}
-		}
-		if first >= 0 && g-first >= maxRunGrains {
-			break
-		}
+		return absent, min(i*entriesPerTable*s.grainBytes, s.sizeBytes), nil
 	}
-	if first < 0 {
-		return 0, 0, io.EOF
+	for h = heldAs(t.entry(g)); g < last && heldAs(t.entry(g)) == h; {
+		g++
 	}
-	return max(off, first*s.grainBytes), min(g*s.grainBytes, s.sizeBytes), nil
+	return h, min(g*s.grainBytes, s.sizeBytes), nil
 }
+
+// NextData has the meaning of image.Disk, with grains as its unit.
+func (s *sparse) NextData(off int64) (start, end int64, err error) {
+	return nextData(off, s.sizeBytes, s.maxRun(), func(off int64) (data bool, end int64, err error) {
+		h, end, err := s.run(off)
+		return h == stored, end, err
+	})
+}
+
+func (s *sparse) maxRun() int64 { return maxRunGrains * s.grainBytes }

@@ -97,11 +97,11 @@ func fits(src Source) error {
 type stream struct {
 	w         io.Writer
 	h         header
-	at        int64    // sectors written
-	directory []uint32 // sector of each table written
-	table     table    // the table that the grains now coming belong to
-	current   int64    // its number
-	used      bool     // it has entries
+	at        int64                   // sectors written
+	directory []uint32                // sector of each table written
+	table     [entriesPerTable]uint32 // the table that the grains now coming belong to
+	current   int64                   // its number
+	used      bool                    // it has entries
 }
 
 func newStream(w io.Writer, sizeBytes int64) *stream {
@@ -171,7 +171,8 @@ func (s *stream) endTable() error {
 	}
 	s.directory[s.current] = uint32(s.at + 1)
 	err := s.section(markerTable, words(s.table[:]))
-	s.table, s.used = table{}, false
+	clear(s.table[:])
+	s.used = false
 	return err
 }
 

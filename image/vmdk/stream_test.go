@@ -26,7 +26,10 @@ func stream1(t testing.TB, content []byte, workers int) []byte {
 	return b.Bytes()
 }
 
-func noExtents(name string) (Extent, error) { return nil, fmt.Errorf("%q: no such extent", name) }
+var noExtents = Files{
+	Extent: func(name string) (Extent, error) { return nil, fmt.Errorf("%q: no such extent", name) },
+	Parent: func(name string) (Parent, error) { return nil, fmt.Errorf("%q: no such parent", name) },
+}
 
 func openBytes(t testing.TB, b []byte) *Disk {
 	t.Helper()

@@ -7,11 +7,19 @@ import (
 	"holdfast/image/internal/fault"
 )
 
-// view shows the part of f that the line speaks of.
-func (line extentLine) view(f Extent, c *caches) (blocks, error) {
+// sparseKinds are the kinds of extent that have tables.
+var sparseKinds = map[string]func(ra io.ReaderAt, size int64, c *caches) (*sparse, error){
+	"SPARSE":     openHosted,
+	"VMFSSPARSE": openCOWD,
+	"SESPARSE":   openSeSparse,
+}
+
+// view shows the part of f that the line speaks of, and what lies below it where
+// it may be absent.
+func (line extentLine) view(f Extent, parent *below, c *caches) (blocks, error) {
 	sizeBytes := line.sectors * sectorSize
-	if line.kind == "SPARSE" {
-		sp, err := openSparse(f, f.Size(), c)
+	if open := sparseKinds[line.kind]; open != nil {
+		sp, err := open(f, f.Size(), c)
 		if err != nil {
 			return nil, err
 		}
@@ -19,7 +27,7 @@ func (line extentLine) view(f Extent, c *caches) (blocks, error) {
 			return nil, fmt.Errorf("%w: the extent has %d sectors, the descriptor says %d",
 				fault.ErrDamaged, sp.sizeBytes/sectorSize, line.sectors)
 		}
-		return window{sp, 0, sizeBytes}, nil
+		return window{sp.over(parent), 0, sizeBytes}, nil
 	}
 	if have := f.Size() / sectorSize; have < line.offset || have-line.offset < line.sectors {
 		return nil, fmt.Errorf("%w: it has %d sectors, the descriptor speaks of %d from %d",
