@@ -43,8 +43,8 @@ func Populate(tb testing.TB, dir string, p Plan) error {
 		{"symbolic links", p.Symlinks, pop.symlinks},
 		{"fifos and sockets", p.Special, pop.special},
 		{"device nodes", p.Devices, pop.devices},
+		{"ACLs", p.ACLs, pop.acls}, // before attributes fill the room for both
 		{"attributes", p.Xattrs, pop.xattrs},
-		{"ACLs", p.ACLs, pop.acls},
 		{"owners, modes and times", true, pop.finish},
 	}
 	for _, s := range steps {
