@@ -81,7 +81,7 @@ type Entry struct {
 	Name   string
 	ID     ID
 	Type   Type   // TypeUnknown where only Attr can tell
-	Cookie uint64 // ReadDir goes on behind this entry; never 0
+	Cookie uint64 // ReadDir goes on behind this entry; never 0, at most 1<<63 - 3, which Linux can seek to
 	Attr   *Attr  // what Attr would say, where the tree had it at hand
 }
 
