@@ -221,3 +221,19 @@ func TestDeltas(t *testing.T) {
 		})
 	}
 }
+
+// TestMovedDelta: a chain that was moved into one directory is found, whatever
+// place its files speak of.
+func TestMovedDelta(t *testing.T) {
+	dir := t.TempDir()
+	want := disktest.Pattern(1<<20, 44)
+	write(t, filepath.Join(dir, "vm-flat.vmdk"), want)
+	write(t, filepath.Join(dir, "vm.vmdk"), vmdkText("vmfs", fmt.Sprintf(`RW %d VMFS "vm-flat.vmdk"`, len(want)/512)))
+	l := disktest.RandomLayer(len(want), 512, 45)
+	write(t, filepath.Join(dir, "vm-000001-delta.vmdk"), l.COWD())
+	for _, parent := range []string{"vm.vmdk", "/vmfs/volumes/4f6a-77/vm/vm.vmdk", `D:\VMs\vm.vmdk`, "../vm.vmdk"} {
+		path := write(t, filepath.Join(dir, "vm-000001.vmdk"), deltaText("vmfsSparse", parent, 0x12345678,
+			fmt.Sprintf(`RW %d VMFSSPARSE "vm-000001-delta.vmdk"`, len(want)/512)))
+		disktest.Same(t, open(t, path, image.Options{}), l.Over(want))
+	}
+}

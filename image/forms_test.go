@@ -142,7 +142,7 @@ func TestExtents(t *testing.T) {
 func deltaText(createType, parent string, parentCID int, extents ...string) []byte {
 	line := fmt.Sprintf("parentCID=%08x\n", parentCID)
 	if parent != "" {
-		line += fmt.Sprintf("parentFileNameHint=%q\n", parent)
+		line += fmt.Sprintf("parentFileNameHint=\"%s\"\n", parent)
 	}
 	return bytes.Replace(vmdkText(createType, extents...), []byte("parentCID=ffffffff\n"), []byte(line), 1)
 }

@@ -1,13 +1,13 @@
 package vmdk
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 const (
@@ -136,7 +136,8 @@ func parseSectors(s string) (int64, error) {
 }
 
 // openParent opens the disk that this one holds the changes since, nil if it
-// holds all.
+// holds all. The name is that of the place where the disk was made; a chain that
+// was moved into one directory is found by the last element of it.
 func (d *descriptor) openParent(open func(name string) (Parent, error)) (Parent, error) {
 	if d.parentCID == noParent {
 		return nil, nil
@@ -144,13 +145,17 @@ func (d *descriptor) openParent(open func(name string) (Parent, error)) (Parent,
 	if d.parentHint == "" {
 		return nil, fmt.Errorf("%w: the descriptor names no parent, which has CID %08x", fault.ErrDamaged, d.parentCID)
 	}
-	p, err := open(d.parentHint)
-	if err != nil {
-		return nil, fmt.Errorf("parent %w", err)
+	names := []string{d.parentHint}
+	for _, name := range layer.Names(d.parentHint) {
+		if name != d.parentHint {
+			names = append(names, name)
+		}
 	}
-	if got := p.CID(); got != d.parentCID {
-		return nil, errors.Join(fmt.Errorf("%w: the parent %q was changed after this disk was made from it: its CID is %08x and was %08x",
-			fault.ErrDamaged, d.parentHint, got, d.parentCID), p.Close())
-	}
-	return p, nil
+	return layer.FindParent(names, open, func(p Parent) error {
+		if got := p.CID(); got != d.parentCID {
+			return fmt.Errorf("%w: it was changed after this disk was made from it: its CID is %08x and was %08x",
+				fault.ErrDamaged, got, d.parentCID)
+		}
+		return nil
+	})
 }
