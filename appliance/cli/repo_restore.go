@@ -36,14 +36,19 @@ minute, local time unless Z follows.
 
 One disk goes to the file or block device PATH, or into PATH when that is a
 directory; several disks go into the directory PATH, which is made. Formats are
-raw (sparse in a file), vmdk (streamOptimized) and vmdk-flat (monolithicFlat).
+  raw        the bytes of the disk; a file is sparse
+  vmdk       streamOptimized: compressed, so the smallest, for import and OVF
+  vmdk-flat  monolithicFlat: a descriptor, and the bytes beside it, sparse
+  vhdx       dynamic, for Hyper-V, sparse
+  qcow2      version 3, for QEMU and KVM, sparse
 
 Every byte is verified before it is written. The file gets its name when it is
 complete; a block device has no first MiB until then. What exists is overwritten
 with --force only.`,
 		Example: `  holdfast repo restore /srv/backup db1@latest --to /tmp/db1.raw
   holdfast repo restore /srv/backup db1@2026-11-22:data --to /dev/vg0/db1 --force
-  holdfast repo restore /srv/backup 4f6q --to /tmp/db1.vmdk --format vmdk`,
+  holdfast repo restore /srv/backup 4f6q --to /tmp/db1.vmdk --format vmdk
+  holdfast repo restore /srv/backup web1@latest --to /vm/web1 --format qcow2`,
 		Args: takes(false, "DIR", "POINT[:DISK]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opt.dir = args[0]

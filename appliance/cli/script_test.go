@@ -47,7 +47,7 @@ func TestRootScripts(t *testing.T) {
 }
 
 func TestQemuScripts(t *testing.T) {
-	testreq.Need(t, "qemu-img")
+	testreq.Need(t, "qemu-img", "qemu-io")
 	testscript.Run(t, scriptParams("testdata/qemu"))
 }
 

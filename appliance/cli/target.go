@@ -39,6 +39,8 @@ var targetFormats = []targetFormat{
 	{"raw", ".raw", newRawFile, nil},
 	{"vmdk", ".vmdk", newStreamFile, nil},
 	{"vmdk-flat", ".vmdk", newFlatFile, flatExtent},
+	{"vhdx", ".vhdx", newViewFile(vhdxView), nil},
+	{"qcow2", ".qcow2", newViewFile(qcow2View), nil},
 }
 
 func targetFormatNames() []string {
