@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"holdfast/image/internal/fault"
 	"holdfast/image/internal/lru"
@@ -41,6 +42,7 @@ type Disk struct {
 	size     int64
 	backing  Backing // nil: what is absent reads as zeros
 
+	last     atomic.Pointer[stretch] // see nextBelow
 	pages    *lru.Cache[int64, []byte]
 	unpacked *lru.Cache[uint64, []byte]
 	unpack   sync.Pool // of *unpacker
@@ -145,9 +147,8 @@ func (d *Disk) NextData(off int64) (start, end int64, err error) {
 		return 0, 0, fs.ErrInvalid
 	}
 	start = -1
-	look := ahead{d: d}
 	for off < d.size {
-		data, until, err := look.at(off)
+		data, until, err := d.dataAt(off)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -165,35 +166,45 @@ func (d *Disk) NextData(off int64) (start, end int64, err error) {
 	return start, d.size, nil
 }
 
-// ahead answers where data is for rising offsets, and asks the backing file once
-// for each of its extents.
-type ahead struct {
-	d          *Disk
-	asked      bool
-	start, end int64 // the extent of the backing file last found
-}
-
-// at says whether data is at off, and up to where that holds.
-func (a *ahead) at(off int64) (data bool, until int64, err error) {
-	r, err := a.d.run(off)
+// dataAt says whether data is at off, and up to where that holds.
+func (d *Disk) dataAt(off int64) (data bool, until int64, err error) {
+	r, err := d.run(off)
 	if err != nil {
 		return false, 0, err
 	}
-	until = min(off+r.n, a.d.size)
-	if r.kind != absent || a.d.backing == nil {
+	until = min(off+r.n, d.size)
+	if r.kind != absent || d.backing == nil {
 		return r.kind == plain || r.kind == packed, until, nil
 	}
-	if !a.asked || off >= a.end {
-		a.asked = true
-		a.start, a.end, err = a.d.backing.NextData(min(off, a.d.backing.Size()))
-		if errors.Is(err, io.EOF) {
-			a.start, a.end = a.d.size, a.d.size
-		} else if err != nil {
-			return false, 0, a.d.below(err)
-		}
+	s, err := d.nextBelow(off)
+	if err != nil {
+		return false, 0, err
 	}
-	if off < a.start {
-		return false, min(until, a.start), nil
+	if off < s.start {
+		return false, min(until, s.start), nil
 	}
-	return true, min(until, a.end), nil
+	return true, min(until, s.end), nil
+}
+
+// stretch is what the backing file said: no data from asked to start, then data
+// to end.
+type stretch struct{ asked, start, end int64 }
+
+// nextBelow is where the backing file has data, at or after off. The answer is
+// kept, or the walk over many small pieces of an overlay would look through the
+// same hole below it again for each.
+func (d *Disk) nextBelow(off int64) (stretch, error) {
+	if s := d.last.Load(); s != nil && s.asked <= off && off < s.end {
+		return *s, nil
+	}
+	s := stretch{asked: off}
+	var err error
+	s.start, s.end, err = d.backing.NextData(min(off, d.backing.Size()))
+	if errors.Is(err, io.EOF) {
+		s.start, s.end = d.size, d.size
+	} else if err != nil {
+		return s, d.below(err)
+	}
+	d.last.Store(&s)
+	return s, nil
 }

@@ -297,3 +297,36 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestBackingAskedOnce: a walk over many small pieces looks through a hole of the
+// backing file once, not once for each piece.
+func TestBackingAskedOnce(t *testing.T) {
+	m := makeExtended()
+	below := &askedBacking{Memory: make([]byte, len(m.disk))}
+	d := openBytes(t, m.bytes, nil)
+	d.backing = below
+	pieces := 0
+	for off := int64(0); ; pieces++ {
+		_, end, err := d.NextData(off)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		off = end
+	}
+	if pieces != 12 || below.times != 1 {
+		t.Fatalf("%d pieces and %d questions to the backing file, want 12 and 1", pieces, below.times)
+	}
+}
+
+type askedBacking struct {
+	disktest.Memory
+	times int
+}
+
+func (a *askedBacking) NextData(off int64) (start, end int64, err error) {
+	a.times++
+	return a.Memory.NextData(off)
+}
