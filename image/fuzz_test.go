@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"holdfast/image"
+	"holdfast/image/internal/disktest"
 )
 
 // FuzzOpen opens whatever bytes beside a file that they may name.
@@ -22,10 +23,13 @@ func FuzzOpen(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add(vmdkText("custom", `RW 100 FLAT "s.raw" 7`, `RW 33 ZERO`))
+	f.Add(deltaText("vmfsSparse", "s.vmdk", 0x12345678, `RW 128 VMFSSPARSE "s-delta.vmdk"`))
 	f.Add(append(make([]byte, 1024), vhdFooter()...))
 	f.Add([]byte("vhdxfile"))
 	dir := f.TempDir()
 	write(f, filepath.Join(dir, "s.raw"), make([]byte, 100<<10))
+	write(f, filepath.Join(dir, "s.vmdk"), vmdkText("custom", `RW 128 FLAT "s.raw" 0`))
+	write(f, filepath.Join(dir, "s-delta.vmdk"), disktest.RandomLayer(64<<10, 512, 92).COWD())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(dir, "disk")
 		write(t, path, b)
