@@ -117,7 +117,7 @@ func readItems(f *file, items map[GUID]extent) (*metadata, error) {
 	parameters := number(itemFileParameters, 8)
 	m := &metadata{
 		block:  int64(uint32(parameters)),
-		size:   int64(min(number(itemDiskSize, 8), maxDisk+1)),
+		size:   int64(number(itemDiskSize, 8)),
 		sector: int64(number(itemLogicalSector, 4)),
 	}
 	physical := number(itemPhysicalSector, 4)
@@ -138,7 +138,7 @@ func readItems(f *file, items map[GUID]extent) (*metadata, error) {
 		return nil, wrong("logical sector", m.sector)
 	case physical != 512 && physical != 4096:
 		return nil, wrong("physical sector", int64(physical))
-	case m.size > maxDisk || m.size%m.sector != 0:
+	case m.size < 0 || m.size > maxDisk || m.size%m.sector != 0:
 		return nil, wrong("disk size", m.size)
 	case flags&hasParent == 0:
 		return m, nil
