@@ -58,6 +58,9 @@ func detect(f *file) format {
 
 // named returns the format that a person or an image calls by name.
 func named(name string) (format, error) {
+	if name == "vpc" {
+		name = "vhd" // as QEMU calls it
+	}
 	for _, ft := range formats() {
 		if ft.name == name {
 			return ft, nil
