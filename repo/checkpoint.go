@@ -16,7 +16,9 @@ import (
 	"github.com/klauspost/compress/s2"
 	"golang.org/x/sync/errgroup"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"holdfast/repo/chunk"
+
 	"holdfast/repo/ledger"
 	"holdfast/repo/seal"
 	"holdfast/repo/vfs"
@@ -245,7 +247,7 @@ func parseCheckpoint(text []byte, signers []seal.Public) (*checkpoint, *ledger.S
 	for at := 0; at < len(lines); at += share {
 		g.Go(func() error {
 			for i := at; i < min(at+share, len(lines)); i++ {
-				if err := json.Unmarshal(lines[i], &parsed[i]); err != nil {
+				if err := jsonv2.Unmarshal(lines[i], &parsed[i]); err != nil {
 					return err
 				}
 			}
