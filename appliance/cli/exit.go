@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"holdfast/fs/mount"
 	"holdfast/image"
 	"holdfast/repo"
 	"holdfast/repo/retention"
@@ -18,7 +19,7 @@ const (
 	exitFailed      = 1   // whatever has no code of its own
 	exitDifference  = 2   // what was compared differs
 	exitNotFound    = 3   // no such restore point or disk, or more than one
-	exitBusy        = 4   // another process owns the repository
+	exitBusy        = 4   // another process owns the repository, or has mounted there
 	exitWrongKey    = 5   // no passphrase or identity given opens it
 	exitNotRepo     = 6   // not a repository, or one of a newer format
 	exitUsage       = 64  // the command line is wrong, names in it too
@@ -42,6 +43,11 @@ func (e *usageError) Unwrap() error { return e.err }
 func usagef(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...)}
 }
+
+// reportedError is the failure of another process, which has told of it.
+type reportedError struct{ code int }
+
+func (e *reportedError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 // hintError is an error with a way out that only its place knows.
 type hintError struct {
@@ -78,6 +84,7 @@ var outcomes = []outcome{
 	{wraps(repo.ErrTime), exitUsage, ""},
 	{wraps(repo.ErrNotFound), exitNotFound, `"holdfast repo points DIR" lists the restore points`},
 	{kind[*repo.AmbiguousError], exitNotFound, "give more of the id"},
+	{wraps(mount.ErrBusy), exitBusy, `"umount MOUNTPOINT" unmounts it`},
 	{kind[*repo.BusyError], exitBusy, "--wait DURATION waits for it"},
 	{wraps(repo.ErrNeedKey), exitWrongKey, "give --passphrase-file or --identity-file"},
 	{wraps(repo.ErrWrongKey), exitWrongKey, ""},

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/fs/mount"
 	"holdfast/repo"
 	"holdfast/repo/retention"
 )
@@ -33,6 +34,7 @@ func TestExitCode(t *testing.T) {
 		"usage":            {usagef("what?"), 64},
 		"CorruptError":     {&repo.CorruptError{Err: io.EOF}, 1},
 		"BusyError":        {&repo.BusyError{}, 4},
+		"mounted already":  {mount.ErrBusy, 4},
 		"AmbiguousError":   {&repo.AmbiguousError{}, 3},
 		"ErrNotRepository": {repo.ErrNotRepository, 6},
 		"ErrExists":        {repo.ErrExists, 1},

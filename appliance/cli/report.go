@@ -14,6 +14,10 @@ import (
 // backup", and returns its exit code.
 func (a *app) report(path string, verb *cobra.Command, err error) int {
 	code, hint := judge(err)
+	var reported *reportedError
+	if errors.As(err, &reported) {
+		return reported.code
+	}
 	if errors.Is(err, errDifference) {
 		return code // printed by the verb, and no error
 	}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -30,7 +32,9 @@ var update = flag.Bool("update", false, "write what the scripts compare with")
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"holdfast": func() {
 		a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, workFactor: 10}
-		os.Exit(a.run(context.Background(), os.Args[1:]))
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(ctx, stop)
+		os.Exit(a.run(ctx, os.Args[1:]))
 	}})
 }
 
@@ -42,7 +46,7 @@ func TestScripts(t *testing.T) {
 
 // TestRootScripts runs the scripts that need devices and mounts.
 func TestRootScripts(t *testing.T) {
-	testreq.Need(t, "loop", "losetup", "mount")
+	testreq.Need(t, "loop", "losetup", "mount", "mke2fs", "qemu-img")
 	testscript.Run(t, scriptParams("testdata/root"))
 }
 
@@ -80,6 +84,10 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"failed": scriptFailed,
 	"loop":   scriptLoop,
 	"tmpfs":  scriptTmpfs,
+
+	"mountpoint": scriptMountpoint,
+	"within":     scriptWithin,
+	"pid":        scriptPID,
 }
 
 // exits CODE PROGRAM ARG…: the program ends with the exit code.
@@ -259,6 +267,34 @@ func scriptTmpfs(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(ts.Exec("mount", "-t", "tmpfs", "-o", "size="+args[1], "none", dir))
 	ts.Defer(func() { exec.Command("umount", dir).Run() })
+}
+
+// mountpoint DIR: makes a directory on which nothing is mounted any more when the
+// script ends.
+func scriptMountpoint(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.Mkdir(dir, 0o755))
+	ts.Defer(func() { exec.Command("umount", "--lazy", dir).Run() })
+}
+
+// within SECONDS PROGRAM ARG…: the program succeeds before so many seconds have
+// passed; until then it is run again and again.
+func scriptWithin(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(time.Duration(number(ts, args[0])) * time.Second)
+	for err := errors.New(""); err != nil; time.Sleep(20 * time.Millisecond) {
+		if err = ts.Exec(args[1], args[2:]...); err != nil && time.Now().After(deadline) {
+			ts.Fatalf("not within %s s: %v", args[0], err)
+		}
+	}
+}
+
+// pid VAR: sets VAR to the process that the listing on standard output names.
+func scriptPID(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile(`"pid": ([0-9]+)`).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("no process is named")
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 func number(ts *testscript.TestScript, s string) int64 {

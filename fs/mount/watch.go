@@ -30,11 +30,14 @@ type watcher struct {
 }
 
 func startWatcher(args []string, dir string) (*watcher, error) {
+	program := "/proc/self/exe"
 	if len(args) == 0 {
-		args = []string{"/proc/self/exe", WatchVerb}
+		args = []string{os.Args[0], WatchVerb}
+	} else {
+		program = args[0]
 	}
-	args = append(args[:len(args):len(args)], strconv.Itoa(os.Getpid()), dir)
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(program)
+	cmd.Args = append(args[:len(args):len(args)], strconv.Itoa(os.Getpid()), dir)
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	// What a terminal sends to the server's group is not meant for it.
