@@ -17,9 +17,11 @@ func (Direct) Layout(ctx context.Context, d Disk) (Layout, error) {
 	if err := ctx.Err(); err != nil {
 		return Layout{}, err
 	}
-	v := Volume{Name: wholeName, Size: d.Size()}
-	v.probe(d)
-	return Layout{Table: "none", SectorBytes: 512, Volumes: []Volume{v}}, nil
+	l, err := layout(ctx, d)
+	if err != nil {
+		return Layout{}, fmt.Errorf("layout of a disk of %d bytes: %w", d.Size(), err)
+	}
+	return l, nil
 }
 
 func (Direct) Open(ctx context.Context, d Disk, v Volume) (fs.Tree, error) {
@@ -34,9 +36,6 @@ func (Direct) Open(ctx context.Context, d Disk, v Volume) (fs.Tree, error) {
 }
 
 func (Direct) Close() error { return nil }
-
-// wholeName is the name of a volume that is a whole disk.
-const wholeName = "whole"
 
 func open(d Disk, v Volume) (fs.Tree, error) {
 	if v.Off < 0 || v.Size < 0 || v.Off > d.Size() || v.Size > d.Size()-v.Off {

@@ -4,7 +4,9 @@ import (
 	"io"
 
 	"holdfast/fs"
+	"holdfast/fs/guest/ext4"
 	"holdfast/fs/guest/fat"
+	"holdfast/fs/guest/ntfs"
 )
 
 // format is what we know of a format beside how it is recognised.
@@ -15,10 +17,10 @@ type format struct {
 
 // formats is the table of everything the probe can name.
 var formats = map[string]format{
-	"ext2":      {title: "ext2"},
-	"ext3":      {title: "ext3"},
-	"ext4":      {title: "ext4"},
-	"ntfs":      {title: "NTFS"},
+	"ext2":      {title: "ext2", open: opener(ext4.Open)},
+	"ext3":      {title: "ext3", open: opener(ext4.Open)},
+	"ext4":      {title: "ext4", open: opener(ext4.Open)},
+	"ntfs":      {title: "NTFS", open: opener(ntfs.Open)},
 	"fat12":     {title: "FAT12", open: opener(fat.Open)},
 	"fat16":     {title: "FAT16", open: opener(fat.Open)},
 	"fat32":     {title: "FAT32", open: opener(fat.Open)},
@@ -41,6 +43,16 @@ var formats = map[string]format{
 	"f2fs":      {title: "F2FS"},
 	"jfs":       {title: "JFS"},
 	"reiserfs":  {title: "ReiserFS"},
+	"hfs":       {title: "HFS"},
+	"bcache":    {title: "bcache member"},
+	"erofs":     {title: "EROFS"},
+	"nilfs2":    {title: "NILFS2"},
+	"ufs":       {title: "UFS"},
+	"gfs2":      {title: "GFS2"},
+	"ocfs2":     {title: "OCFS2"},
+	"reiser4":   {title: "Reiser4"},
+	"vdo":       {title: "VDO volume"},
+	"bluestore": {title: "Ceph BlueStore device"},
 	"ldm":       {title: "Windows dynamic disk (LDM)"},
 }
 

@@ -12,6 +12,7 @@ func extSuper(w *window) (found, bool) {
 	const (
 		journal      = 0x4              // compatible
 		journalDev   = 0x8              // incompatible
+		wide         = 0x80             // incompatible: block numbers of 64 bits
 		ext3Incompat = 0x2 | 0x4 | 0x10 // file types, recovery, meta_bg
 		ext3ROCompat = 0x1 | 0x2 | 0x4  // sparse superblocks, large files, B-tree directories
 	)
@@ -22,12 +23,18 @@ func extSuper(w *window) (found, bool) {
 	case logBlock > 6:
 		return found{}, false
 	case incompat&journalDev != 0:
-		f.format, f.why = "ext4", "journal of an ext4, no files in it"
+		f.format, f.why = "ext4", "journal of an ext4 that is elsewhere, no files in it"
 	case incompat&^ext3Incompat != 0 || ro&^ext3ROCompat != 0:
 		f.format = "ext4"
 	case compat&journal != 0:
 		f.format = "ext3"
 	}
-	f.bytes = int64(le.Uint32(s[4:])) << (10 + logBlock)
+	blocks := int64(le.Uint32(s[4:]))
+	if incompat&wide != 0 {
+		blocks |= int64(le.Uint32(s[0x150:])) << 32
+	}
+	if f.bytes = blocks << (10 + logBlock); f.bytes>>(10+logBlock) != blocks || f.bytes < 0 {
+		f.bytes = 0
+	}
 	return f, true
 }

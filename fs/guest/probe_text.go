@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -24,4 +25,13 @@ func text(b []byte) string {
 		s = strings.ToValidUTF8(s, "\ufffd")
 	}
 	return s
+}
+
+// utf16Text decodes little-endian UTF-16 up to the first NUL.
+func utf16Text(b []byte) string {
+	var units []uint16
+	for ; len(b) > 1 && (b[0] != 0 || b[1] != 0); b = b[2:] {
+		units = append(units, le.Uint16(b))
+	}
+	return string(utf16.Decode(units))
 }

@@ -14,6 +14,7 @@ type window struct {
 	dev  io.ReaderAt
 	size int64
 	have []piece
+	err  error // the first error of dev that was not its end
 }
 
 type piece struct {
@@ -40,7 +41,10 @@ func (w *window) at(off int64, n int) []byte {
 	if off+int64(n) > p.off+int64(len(p.b)) { // across two windows
 		p = piece{off, make([]byte, n)}
 	}
-	got, _ := w.dev.ReadAt(p.b, p.off)
+	got, err := w.dev.ReadAt(p.b, p.off)
+	if got < len(p.b) && err != io.EOF && w.err == nil {
+		w.err = err
+	}
 	p.b = p.b[:got]
 	w.have = append(w.have, p)
 	if off+int64(n) > p.off+int64(got) {
@@ -49,4 +53,12 @@ func (w *window) at(off int64, n int) []byte {
 	return p.b[off-p.off:][:n:n]
 }
 
-var le = binary.LittleEndian
+// is says whether the bytes at off are magic.
+func (w *window) is(off int64, magic string) bool {
+	return string(w.at(off, len(magic))) == magic
+}
+
+var (
+	le = binary.LittleEndian
+	be = binary.BigEndian
+)
