@@ -323,10 +323,8 @@ func TestStale(t *testing.T) {
 func TestPaging(t *testing.T) {
 	w := newWorld(t)
 	disk := repotest.NamedDisk{Name: "d", Disk: dense(1, 4096)}
-	var points []string
 	for i := range 5 {
-		p := w.backup(int64(i/2), "m", disk) // two at the same second
-		points = append(points, string(p.ID))
+		w.backup(int64(i/2), "m", disk) // two at the same second
 	}
 	tree := w.tree(content.Options{Refresh: time.Nanosecond})
 	dir := resolve(t, tree, "m").ID

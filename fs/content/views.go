@@ -9,6 +9,7 @@ import (
 
 	"holdfast/fs"
 	"holdfast/image/qcow2"
+	"holdfast/image/vhdx"
 	"holdfast/image/vmdk"
 	"holdfast/repo"
 )
@@ -78,6 +79,14 @@ var views = []view{
 		fits:   func(diskBytes int64) bool { return qcow2Size(diskBytes) > 0 },
 		open:   func(d *repo.Disk, _ string) (contents, error) { return qcow2.NewView(d) },
 	},
+	{
+		suffix: ".vhdx",
+		size:   func(d repo.DiskInfo, _ string) int64 { return vhdxSize(d.SizeBytes) },
+		fits:   func(diskBytes int64) bool { return vhdxSize(diskBytes) > 0 },
+		open: func(d *repo.Disk, _ string) (contents, error) {
+			return vhdx.NewView(d, vhdx.ViewOptions{Identity: vhdxIdentity(d.Info())})
+		},
+	},
 }
 
 func always(int64) bool { return true }
@@ -104,6 +113,17 @@ func qcow2Size(diskBytes int64) int64 {
 	}
 	return v.Size()
 }
+
+// vhdxSize is the same for a VHDX.
+func vhdxSize(diskBytes int64) int64 {
+	v, err := vhdx.NewView(holes(diskBytes), vhdx.ViewOptions{})
+	if err != nil {
+		return 0
+	}
+	return v.Size()
+}
+
+func vhdxIdentity(d repo.DiskInfo) string { return fmt.Sprintf("%s %d", d.Root, d.SizeBytes) }
 
 // holes is a disk of which only the size counts.
 type holes int64
