@@ -43,6 +43,8 @@ var floors = []floor{
 	{"fs/guest/ntfs", []string{"fs"}},
 	{"fs/guest/fat", []string{"fs"}},
 	{"fs/treetest", []string{"fs"}},
+	{"fs/extract", []string{"fs"}},
+	{"fs/compare", []string{"fs"}},
 	{"fs/content", []string{"fs", "image/...", "fs/content/...", "fs/guest/...", "repo/..."}},
 	{"fs/datastore", []string{"fs", "image/...", "fs/datastore/...", "repo/vfs"}},
 	{"fs/mount", []string{"fs", "fs/mount/..."}},

@@ -14,6 +14,9 @@
 //	image       virtual disks as ReadAt, Size, NextData; Open detects the format
 //	  vmdk      one format each, reader and writer; qcow2 beside it
 //	fs          Tree: a file system as inodes; path resolution and walks on it
+//	  content   backups as a Tree: machines, restore points, disks, guests' files
+//	  extract   files out of a Tree: copies, tar, zip
+//	  compare   in what two Trees differ
 //	appliance   composes everything
 //	  cli       the command line, one file per verb
 //	  cmd       the program, holdfast
