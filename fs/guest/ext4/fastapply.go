@@ -59,7 +59,10 @@ func (f *FS) applyFast(t fastTag) error {
 	switch {
 	case err == nil || errors.Is(err, fs.ErrStale):
 		return nil
-	case isDamaged(err) || errors.Is(err, fs.ErrUnsupported):
+	case isDamaged(err) || errors.Is(err, fs.ErrUnsupported) || errors.Is(err, fs.ErrNotDir):
+		if errors.Is(err, fs.ErrNotDir) {
+			err = damaged("%v", err)
+		}
 		f.fastState(ino).err = fmt.Errorf("inode %d, changed by a fast commit: %w", ino, err)
 		return nil
 	}
@@ -78,6 +81,12 @@ func (f *FS) fastState(ino uint32) *fastInodeState {
 
 // fastOwn returns the state of an inode in use, with bytes of its own.
 func (f *FS) fastOwn(ino uint32) (*fastInodeState, inode, error) {
+	if f.fast.inodes[ino] == nil {
+		// One that was made and removed again may never have been written.
+		if raw, err := f.rawInode(ino); err == nil && le.Uint16(raw[26:]) == 0 {
+			return nil, inode{}, fmt.Errorf("inode %d: %w", ino, fs.ErrStale)
+		}
+	}
 	in, err := f.inode(uint64(ino))
 	if err != nil {
 		return nil, in, err

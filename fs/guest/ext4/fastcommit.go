@@ -1,6 +1,10 @@
 package ext4
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Fast commits say what changed since the last transaction in terms of names,
 // inodes and extents. They are tags of type, length and value, little-endian,
@@ -51,26 +55,27 @@ type fastScan struct {
 	open    []fastTag // of the one that is being read
 	sum     uint32
 	commits int
+	broken  bool // the last one fails its checksum
 }
 
 // readFast returns the tags of all finished fast commits that follow a
-// transaction. torn says that more was begun.
-func (f *FS) readFast(j *journal, tid uint32) (s fastScan, torn bool, err error) {
-	s = fastScan{f: f, tid: tid}
+// transaction. Behind them is what was left over from an earlier one.
+func (f *FS) readFast(j *journal, tid uint32) (fastScan, error) {
+	s := fastScan{f: f, tid: tid}
 	for n := j.fastFrom; n < j.length; n++ {
 		b, err := j.read(n)
 		if err != nil {
-			return s, false, err
+			return s, err
 		}
 		if n == j.fastFrom && (le.Uint16(b) != fastHead || !f.validLength(fastHead, int(le.Uint16(b[2:])))) {
-			return s, false, nil
+			return s, nil
 		}
 		more, err := s.block(b)
 		if err != nil || !more {
-			return s, len(s.open) > 0, err
+			return s, err
 		}
 	}
-	return s, len(s.open) > 0, nil
+	return s, nil
 }
 
 // block reads the tags of a block. more is false where the commits end.
@@ -86,7 +91,10 @@ func (s *fastScan) block(b []byte) (more bool, err error) {
 		switch t.kind {
 		case fastTail:
 			sum := crc32c(s.sum, b[:8])
-			if le.Uint32(t.value) != s.tid || le.Uint32(t.value[4:]) != sum {
+			if le.Uint32(t.value) != s.tid {
+				return false, nil
+			}
+			if s.broken = le.Uint32(t.value[4:]) != sum; s.broken {
 				return false, nil
 			}
 			s.done, s.open, s.sum = append(s.done, s.open...), nil, 0
@@ -113,12 +121,12 @@ func (f *FS) replayFast(j *journal, tid uint32) error {
 	if !j.has(journalFastCommits) || j.fastFrom >= j.length {
 		return nil
 	}
-	s, torn, err := f.readFast(j, tid)
+	s, err := f.readFast(j, tid)
 	if err != nil {
 		return fmt.Errorf("fast commits: %w", err)
 	}
-	if torn {
-		f.notes = append(f.notes, "A fast commit at the end of the journal is not complete; it was not replayed.")
+	if s.broken {
+		f.notes = append(f.notes, "The last fast commit of the journal is not complete; it was not replayed.")
 	}
 	if len(s.done) == 0 {
 		return nil
@@ -130,9 +138,9 @@ func (f *FS) replayFast(j *journal, tid uint32) error {
 		}
 	}
 	f.notes = append(f.notes, fmt.Sprintf("%d fast commits of the journal were replayed in memory.", s.commits))
-	for ino, c := range f.fast.inodes {
-		if c.err != nil {
-			f.notes = append(f.notes, fmt.Sprintf("Fast commits changed inode %d, which could not be replayed: %v", ino, c.err))
+	for _, ino := range slices.Sorted(maps.Keys(f.fast.inodes)) {
+		if err := f.fast.inodes[ino].err; err != nil {
+			f.notes = append(f.notes, fmt.Sprintf("What a fast commit changed could not be replayed: %v", err))
 		}
 	}
 	return nil

@@ -1,6 +1,8 @@
 package ext4
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +35,20 @@ func lookSbin(name string) (string, error) {
 	path := filepath.Join("/sbin", name)
 	_, err := os.Stat(path)
 	return path, err
+}
+
+// debugfs runs commands of debugfs that write.
+func debugfs(tb testing.TB, image string, commands ...string) {
+	tb.Helper()
+	script := filepath.Join(tb.TempDir(), "commands")
+	var text bytes.Buffer
+	for _, c := range commands {
+		fmt.Fprintln(&text, c)
+	}
+	if err := os.WriteFile(script, text.Bytes(), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	run(tb, "debugfs", "-w", "-f", script, image)
 }
 
 // tempDir is where images are: in memory if there is room, for what is written

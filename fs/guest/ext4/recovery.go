@@ -109,8 +109,40 @@ func (r *recovery) pass(p pass) error {
 			r.end = next
 		}
 		r.transactions = r.end - j.sequence
+		return r.lookAhead(c, next)
 	} else if next != r.end {
 		return damaged("transactions end at %d, not at %d", next, r.end)
+	}
+	return nil
+}
+
+// lookAheadBlocks is how far behind the end of the journal a later transaction
+// is looked for.
+const lookAheadBlocks = 1024
+
+// lookAhead looks for the end of a later transaction behind where they end.
+// There can be none unless something in between was damaged; Linux does not
+// look, and neither of us can replay it.
+func (r *recovery) lookAhead(c cursor, next uint32) error {
+	if r.stopped != "" || !r.j.summed() { // without, it may be left over from another file system
+		return nil
+	}
+	for range min(c.left, lookAheadBlocks) {
+		at, err := c.take(1)
+		if err != nil {
+			return err
+		}
+		b, err := r.j.read(at)
+		if err != nil {
+			return err
+		}
+		if be.Uint32(b) != journalMagic || be.Uint32(b[4:]) != journalCommit {
+			continue
+		}
+		if n := be.Uint32(b[8:]); later(n, next) && r.j.commitSum(b) == be.Uint32(b[16:]) {
+			r.stopped = fmt.Sprintf("The journal is damaged: it ends with transaction %d but has a later one, %d. What is behind the damage was not replayed, as on Linux.", next-1, n)
+			return nil
+		}
 	}
 	return nil
 }
@@ -137,9 +169,7 @@ func (r *recovery) commit(s *scan, b []byte, sequence uint32) (done bool, err er
 		s.sum = ^uint32(0)
 	}
 	if !bad && j.summed() {
-		c := crc32c(j.seed, b[:16])
-		c = crc32c(c, zeroes[:4])
-		bad = crc32c(c, b[20:]) != sum
+		bad = j.commitSum(b) != sum
 	}
 	if !bad {
 		s.commitTime = time
@@ -152,6 +182,13 @@ func (r *recovery) commit(s *scan, b []byte, sequence uint32) (done bool, err er
 	r.stopped = fmt.Sprintf("Transaction %d of the journal fails its checksum; it and what follows it was not replayed, as on Linux.", sequence)
 	s.commitTime = time
 	return !j.has(journalAsync), nil
+}
+
+// commitSum is the checksum that a commit block should have.
+func (j *journal) commitSum(b []byte) uint32 {
+	c := crc32c(j.seed, b[:16])
+	c = crc32c(c, zeroes[:4])
+	return crc32c(c, b[20:])
 }
 
 // tag names one of the blocks behind a descriptor.
