@@ -22,8 +22,16 @@ const (
 	providerFile = 2
 )
 
-// chunkBits is log2 of the size of a chunk, by method; 0: we can't.
-var chunkBits = []uint8{0: 12 /* XPRESS */, 1: 0 /* LZX */, 2: 13, 3: 14}
+// wofMethods are the ways of compression by number.
+var wofMethods = []struct {
+	chunkBytes int64
+	unpack     func(dst, src []byte) error
+}{
+	{4 << 10, unpackXpress},
+	{32 << 10, unpackLZX},
+	{8 << 10, unpackXpress},
+	{16 << 10, unpackXpress},
+}
 
 // loadWOF reads what a reparse point says of a file that Windows compressed.
 // Source: [MS-FSCC] 2.1.2; WOF_EXTERNAL_INFO and FILE_PROVIDER_EXTERNAL_INFO_V1 of
@@ -48,12 +56,10 @@ func (w *wof) chunkBytes() (int64, error) {
 		return 0, fmt.Errorf("kept in a WIM file (WIMBoot): %w", fs.ErrUnsupported)
 	case w.provider != providerFile:
 		return 0, fmt.Errorf("compressed by WOF provider %d: %w", w.provider, fs.ErrUnsupported)
-	case w.method == 1:
-		return 0, fmt.Errorf("compressed with LZX: %w", fs.ErrUnsupported)
-	case w.method >= uint32(len(chunkBits)):
+	case w.method >= uint32(len(wofMethods)):
 		return 0, fmt.Errorf("compressed with WOF method %d: %w", w.method, fs.ErrUnsupported)
 	}
-	return 1 << chunkBits[w.method], nil
+	return wofMethods[w.method].chunkBytes, nil
 }
 
 // readWOF is ReadAt for a compressed file; off lies in it.
@@ -96,7 +102,7 @@ func (f *FS) wofChunk(w *wof, i, per int64) ([]byte, error) {
 	}
 	if len(packed) == len(chunk) {
 		chunk = packed
-	} else if err := unpackXpress(chunk, packed); err != nil {
+	} else if err := wofMethods[w.method].unpack(chunk, packed); err != nil {
 		return nil, err
 	}
 	f.units.put(key, chunk, int64(len(chunk)))
