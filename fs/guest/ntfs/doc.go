@@ -67,5 +67,6 @@
 // The one that was fit to try, www.velocidex.com/golang/go-ntfs, is made for
 // forensics, where a guess is better than nothing: a field or a page that can't be
 // read is zeros, an attribute list that can't be is shorter, a compression unit
-// whose runs do not add up is left out. The tests keep it as a peer.
+// whose runs do not add up is left out. Nor can it name a file's links, resume a
+// directory or find a name in one without listing it.
 package ntfs

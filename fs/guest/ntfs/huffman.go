@@ -90,7 +90,7 @@ func newHuffman(lengths []byte) (*huffman, error) {
 			h.symbols = append(h.symbols, uint16(symbol))
 			span := uint32(1) << (longestCode - n)
 			if next+span > 1<<longestCode {
-				return nil, fmt.Errorf("Huffman codes overlap: %w", fs.ErrDamaged)
+				return nil, fmt.Errorf("codes overlap: %w", fs.ErrDamaged)
 			}
 			if n <= fastBits {
 				for i := range span >> (longestCode - fastBits) {

@@ -37,7 +37,7 @@ func TestTree(t *testing.T) {
 		args []string
 	}{
 		{"clusters of 4 KiB", false, 512 << 20, nil},
-		{"clusters of 512 bytes", false, 256 << 20, []string{"-c", "512"}},
+		{"clusters of 512 bytes", true, 256 << 20, []string{"-c", "512"}},
 		{"clusters of 64 KiB", false, 1 << 30, []string{"-c", "65536"}},
 		{"clusters of 256 bytes", true, 256 << 20, []string{"-c", "256", "-s", "256"}},
 		{"clusters of 1 KiB", true, 256 << 20, []string{"-c", "1024"}},

@@ -84,12 +84,12 @@ func (f *FS) readWOF(w *wof, p []byte, off int64) (int, error) {
 }
 
 func (f *FS) wofChunk(w *wof, i, per int64) ([]byte, error) {
-	key := unitKey{w.packed.rec, w.packed.id, i}
+	key := unitKey{w.packed.rec, w.packed.id, i, true}
 	if chunk, ok := f.units.get(key); ok {
 		return chunk, nil
 	}
-	if w.packed.flags&(flagCompressed|flagEncrypted) != 0 {
-		return nil, fmt.Errorf("compressed or encrypted once more: %w", fs.ErrUnsupported)
+	if w.packed.flags&flagEncrypted != 0 {
+		return nil, fmt.Errorf("encrypted by EFS: %w", fs.ErrUnsupported)
 	}
 	from, to, err := f.wofPlace(w, i, per)
 	if err != nil {
