@@ -19,3 +19,16 @@ var (
 	ErrReadOnly    = errors.New("read-only")
 	ErrPermission  = errors.New("not permitted")
 )
+
+// What only trees that can be changed answer.
+var (
+	ErrExist        = errors.New("there already")
+	ErrNotEmpty     = errors.New("directory not empty")
+	ErrNameTooLong  = errors.New("name too long")
+	ErrCrossing     = errors.New("in another part of the tree") // a link or move between parts that share nothing
+	ErrTooManyLinks = errors.New("too many links")
+	ErrTooLarge     = errors.New("larger than a file can be")
+	ErrQuota        = errors.New("more than is granted")
+	ErrChanged      = errors.New("changed meanwhile")
+	ErrBadCookie    = errors.New("no such place in the directory")
+)

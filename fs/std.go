@@ -36,6 +36,8 @@ func stdError(err error) error {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return errors.Join(err, iofs.ErrNotExist)
+	case errors.Is(err, ErrExist):
+		return errors.Join(err, iofs.ErrExist)
 	case errors.Is(err, ErrPermission):
 		return errors.Join(err, iofs.ErrPermission)
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrNotDir), errors.Is(err, ErrIsDir):

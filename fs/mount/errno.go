@@ -31,6 +31,15 @@ var errnos = []struct {
 	{fs.ErrNoSpace, syscall.ENOSPC},
 	{fs.ErrReadOnly, syscall.EROFS},
 	{fs.ErrPermission, syscall.EPERM},
+	{fs.ErrExist, syscall.EEXIST},
+	{fs.ErrNotEmpty, syscall.ENOTEMPTY},
+	{fs.ErrNameTooLong, syscall.ENAMETOOLONG},
+	{fs.ErrCrossing, syscall.EXDEV},
+	{fs.ErrTooManyLinks, syscall.EMLINK},
+	{fs.ErrTooLarge, syscall.EFBIG},
+	{fs.ErrQuota, syscall.EDQUOT},
+	{fs.ErrChanged, syscall.EAGAIN},
+	{fs.ErrBadCookie, syscall.EINVAL},
 }
 
 // errno turns an error of a tree into an error number.
