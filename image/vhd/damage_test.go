@@ -150,6 +150,59 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// broken is a file of which one read, counted from 0, fails.
+type broken struct {
+	io.ReaderAt
+	left int
+}
+
+var errBroken = errors.New("a read failed")
+
+func (b *broken) ReadAt(p []byte, off int64) (int, error) {
+	if b.left--; b.left == -1 {
+		return len(p) / 2, errBroken
+	}
+	return b.ReaderAt.ReadAt(p, off)
+}
+
+// TestBrokenReads: a read that fails is told as what it is, and nothing else is
+// taken for what it should have given.
+func TestBrokenReads(t *testing.T) {
+	c := makeChain(7, []int{256 << 10, 256 << 10}, []int{64 << 10, 64 << 10})
+	fix := makeFixed(made{}, c.want)
+	reads := func(file []byte, inParent bool, n int) (int, error) {
+		src := &broken{bytes.NewReader(file), n}
+		var own io.ReaderAt = src
+		open := c.open
+		if inParent {
+			own = bytes.NewReader(file)
+			open = func(string) (Parent, error) {
+				src.ReaderAt = bytes.NewReader(c.files[0])
+				return Open(src, int64(len(c.files[0])), noParent)
+			}
+		}
+		d, err := Open(own, int64(len(file)), open)
+		if err == nil {
+			_, err = d.ReadAt(make([]byte, d.Size()), 0)
+		}
+		return n - src.left, err
+	}
+	for name, in := range map[string]struct {
+		file     []byte
+		inParent bool
+	}{"fixed": {fix, false}, "child": {c.files[1], false}, "parent": {c.files[1], true}} {
+		total, err := reads(in.file, in.inParent, 1<<30)
+		if err != nil || total < 2 {
+			t.Fatalf("%s: %d reads, %v", name, total, err)
+		}
+		for n := range total {
+			if _, err := reads(in.file, in.inParent, n); !errors.Is(err, errBroken) {
+				t.Errorf("%s: read %d of %d failed, and the error is %v", name, n, total, err)
+			}
+		}
+	}
+}
+
 // TestHugeClaims: what a header claims costs neither memory nor time.
 func TestHugeClaims(t *testing.T) {
 	content := disktest.Pattern(1<<20, 6)

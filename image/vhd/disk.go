@@ -59,7 +59,11 @@ func Open(ra io.ReaderAt, size int64, open func(name string) (Parent, error)) (*
 	d.pages = lru.New[int64, []byte](cachedPages)
 	d.l.Run = d.run
 	if f.kind == differencing {
-		parent, err := layer.FindParent(d.h.parentNames(ra, end), open, d.fits)
+		names, err := d.h.parentNames(ra, end)
+		if err != nil {
+			return nil, err
+		}
+		parent, err := layer.FindParent(names, open, d.fits)
 		if err != nil {
 			return nil, err
 		}

@@ -73,10 +73,12 @@ func findFooter(ra io.ReaderAt, size int64) (f *footer, end int64, err error) {
 	if err == nil && last.kind == fixed {
 		return last, end, last.check()
 	}
-	if err != nil && !errors.Is(err, fault.ErrDamaged) && !errors.Is(err, fault.ErrTruncated) {
-		return nil, 0, err // not read, which is not the same as not there
-	}
 	first, errFirst := readFooter(ra, 0, min(size, footerBytes))
+	for _, err := range []error{err, errFirst} {
+		if err != nil && !errors.Is(err, fault.ErrDamaged) && !errors.Is(err, fault.ErrTruncated) {
+			return nil, 0, fmt.Errorf("footer: %w", err) // not read, which is not the same as not there
+		}
+	}
 	switch {
 	case err != nil && errFirst != nil:
 		return nil, 0, fmt.Errorf("footer: %w; its copy: %w", err, errFirst)

@@ -102,21 +102,21 @@ func (h *header) check(f *footer, end int64) error {
 }
 
 // parentNames are the names of the parent that the disk has, the one to try
-// first first. A locator that can't be read is passed over: whatever is found
-// must have the right ID.
-func (h *header) parentNames(ra io.ReaderAt, end int64) []string {
+// first first. A locator that leads out of the file is passed over: whatever is
+// found by another must have the right ID.
+func (h *header) parentNames(ra io.ReaderAt, end int64) ([]string, error) {
 	rank := map[string]int{"W2ru": 0, "Wi2r": 1, "MacX": 2, "W2ku": 3, "Wi2k": 4}
 	byRank := make([][]string, len(rank)+1)
 	for _, l := range h.locators {
 		code := string(l[:4])
 		i, known := rank[code]
 		n, off := binary.BigEndian.Uint32(l[8:]), binary.BigEndian.Uint64(l[16:])
-		if !known || n > maxLocatorBytes || off > uint64(end) {
+		if !known || n > maxLocatorBytes || off > uint64(end) || int64(off)+int64(n) > end {
 			continue
 		}
 		b := make([]byte, n)
-		if layer.ReadFull(ra, b, int64(off)) != nil {
-			continue
+		if err := layer.ReadFull(ra, b, int64(off)); err != nil {
+			return nil, fmt.Errorf("parent locator: %w", err)
 		}
 		byRank[i] = append(byRank[i], locatorName(code, b))
 	}
@@ -125,7 +125,7 @@ func (h *header) parentNames(ra io.ReaderAt, end int64) []string {
 	for _, names := range byRank {
 		all = append(all, names...)
 	}
-	return layer.Names(all...)
+	return layer.Names(all...), nil
 }
 
 // locatorName decodes the data of a parent locator.

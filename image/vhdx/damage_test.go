@@ -190,6 +190,58 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// broken is a file of which one read, counted from 0, fails.
+type broken struct {
+	*paged
+	left int
+}
+
+var errBroken = errors.New("a read failed")
+
+func (b *broken) ReadAt(p []byte, off int64) (int, error) {
+	if b.left--; b.left == -1 {
+		return len(p) / 2, errBroken
+	}
+	return b.paged.ReadAt(p, off)
+}
+
+// TestBrokenReads: a read that fails is told as what it is, and nothing else is
+// taken for what it should have given.
+func TestBrokenReads(t *testing.T) {
+	c := makeChain(7, 512, []int64{3 * mib, 3 * mib}, []int64{mib, mib})
+	dirty := makeCrashed(6)
+	dirty.writeLog(dirty.p.log, logged{sequence: 1, guid: dirty.guid, flushed: dirty.size, last: dirty.size,
+		writes: randomChanges(rand.New(rand.NewPCG(1, 1)), dirty)})
+	reads := func(f *paged, inParent bool, n int) (int, error) {
+		src := &broken{f, n}
+		open := c.open
+		var own io.ReaderAt = src
+		if inParent {
+			own, src.paged = f, c.files[0]
+			open = func(string) (Parent, error) { return Open(src, src.size, noParent) }
+		}
+		d, err := Open(own, f.size, open)
+		if err == nil {
+			_, err = d.ReadAt(make([]byte, d.Size()), 0)
+		}
+		return n - src.left, err
+	}
+	for name, in := range map[string]struct {
+		f        *paged
+		inParent bool
+	}{"child": {c.files[1], false}, "parent": {c.files[1], true}, "with a log": {dirty.paged, false}} {
+		total, err := reads(in.f, in.inParent, 1<<30)
+		if err != nil || total < 2 {
+			t.Fatalf("%s: %d reads, %v", name, total, err)
+		}
+		for n := range total {
+			if _, err := reads(in.f, in.inParent, n); !errors.Is(err, errBroken) {
+				t.Errorf("%s: read %d of %d failed, and the error is %v", name, n, total, err)
+			}
+		}
+	}
+}
+
 // TestHugeClaims: what the metadata claims costs neither memory nor time.
 func TestHugeClaims(t *testing.T) {
 	f, _ := makeDisk(made{size: maxDisk, block: maxBlock, held: func(int64) state { return notPresent }})

@@ -72,7 +72,11 @@ func Detect(ra io.ReaderAt, _ int64) bool {
 
 // currentHeader returns the header that counts.
 func currentHeader(ra io.ReaderAt, size int64) (*header, error) {
-	if !Detect(ra, size) {
+	magic := make([]byte, min(size, int64(len(fileMagic))))
+	if err := layer.ReadFull(ra, magic, 0); err != nil {
+		return nil, err
+	}
+	if string(magic) != fileMagic {
 		return nil, fmt.Errorf("%w: no VHDX", fault.ErrDamaged)
 	}
 	b1, err1 := readChecked(ra, header1At, headerBytes, headerMagic)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,23 @@ func makeCrashed(seed uint64) crashed {
 	return c
 }
 
+// withHoles is a file that knows its holes.
+type withHoles struct{ *paged }
+
+func (f withHoles) NextData(off int64) (start, end int64, err error) {
+	page := func(at int64) bool { return f.pages[at/pageSize] != nil }
+	for start = off; start < f.size && !page(start); {
+		start = start/pageSize*pageSize + pageSize
+	}
+	if start >= f.size {
+		return 0, 0, io.EOF
+	}
+	for end = start; end < f.size && page(end); {
+		end = end/pageSize*pageSize + pageSize
+	}
+	return start, min(end, f.size), nil
+}
+
 // noise is a page that has the log's own magic in it.
 func noise(r *rand.Rand) []byte {
 	b := make([]byte, logSector)
@@ -60,6 +78,13 @@ func (c crashed) inBlock(off int64) int64 { return c.p.block[off/mib] + off%mib 
 func (c crashed) same(t *testing.T, qemu bool) {
 	t.Helper()
 	disktest.Same(t, c.open(t, noParent), c.want)
+	d, err := Open(withHoles{c.paged}, c.size, noParent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if holes, least := disktest.Same(t, d, c.want), disktest.Holes(c.want, 64<<10)/2; holes < least {
+		t.Fatalf("%d bytes of holes, want at least %d", holes, least)
+	}
 	if qemu {
 		if got := converted(t, c.paged, true); !bytes.Equal(got, c.want) {
 			t.Fatal("qemu-img reads something else")

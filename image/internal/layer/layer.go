@@ -201,6 +201,9 @@ func (x *extents) at(off int64) (data bool, n int64, err error) {
 
 // ReadFull fills p from byte off; the end of r before that is ErrTruncated.
 func ReadFull(r io.ReaderAt, p []byte, off int64) error {
+	if len(p) == 0 {
+		return nil
+	}
 	n, err := r.ReadAt(p, off)
 	if n == len(p) {
 		return nil
