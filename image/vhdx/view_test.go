@@ -67,7 +67,10 @@ func TestView(t *testing.T) {
 				t.Fatalf("byte n of the disk is not at %d + n", off)
 			}
 			padded := append(want, make([]byte, -size&511)...)
-			disktest.Same(t, openBytes(t, whole, nil), padded)
+			holes := disktest.Same(t, openBytes(t, whole, nil), padded)
+			if least := disktest.Holes(padded, mib); holes < least || size > 30*mib && least == 0 {
+				t.Fatalf("%d bytes of holes, want at least %d", holes, least)
+			}
 
 			if !testing.Short() {
 				qemuAgrees(t, v, padded)
@@ -164,6 +167,14 @@ func TestViewOfHugeDisks(t *testing.T) {
 		}
 		if _, err := d.ReadAt(got, src.at-1000); err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("other bytes than those of the source, or %v", err)
+		}
+		ratio := v.ratio()
+		entries := make([]byte, 3*batEntryBytes) // the last block of a chunk, its bitmap, the first of the next
+		if _, err := v.ReadAt(entries, viewBAT+(ratio-1)*batEntryBytes); err != nil {
+			t.Fatal(err)
+		}
+		if want := []byte{2, 23: 0, 16: 2}; !bytes.Equal(entries, want) {
+			t.Fatalf("BAT entries at the end of a chunk are % x, want % x", entries, want)
 		}
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 {
