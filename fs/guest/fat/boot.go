@@ -2,6 +2,7 @@ package fat
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -31,6 +32,8 @@ type geometry struct {
 	clusters     uint32 // numbered from 2 on
 	bytes        int64  // of the file system, as it says
 	media        byte
+	copySector   int64  // of FAT32: where its boot sector is once more
+	copied       string // why the first boot sector was not used; "" if it was
 	dirty        bool   // the boot sector says that it was not unmounted
 	label        string // as in the boot sector
 	serial       uint32
@@ -51,8 +54,31 @@ func Detect(dev io.ReaderAt, size int64) bool {
 }
 
 func readGeometry(dev io.ReaderAt, size int64) (*geometry, error) {
+	g, err := readBoot(dev, size, 0)
+	if err == nil || !errors.Is(err, fs.ErrDamaged) {
+		return g, err
+	}
+	// FAT32 has a copy of its boot sector, in sector 6 everywhere. It is also
+	// what is left of a file system that another has replaced, so the FAT must
+	// be there too.
+	for _, sector := range []int64{512, 1024, 2048, 4096} {
+		const copySector = 6
+		g, cerr := readBoot(dev, size, copySector*sector)
+		if cerr != nil || g.bits != 32 || g.sectorBytes != sector || g.copySector != copySector {
+			continue
+		}
+		first := make([]byte, 4)
+		if n, _ := dev.ReadAt(first, g.fatOff); n == len(first) && g.begins(first) {
+			g.copied = err.Error()
+			return g, nil
+		}
+	}
+	return nil, err
+}
+
+func readBoot(dev io.ReaderAt, size, off int64) (*geometry, error) {
 	b := make([]byte, bootBytes)
-	if n, err := dev.ReadAt(b, 0); n < len(b) {
+	if n, err := dev.ReadAt(b, off); n < len(b) {
 		if err == io.EOF {
 			return nil, fmt.Errorf("%d bytes hold no boot sector: %w", size, fs.ErrDamaged)
 		}
@@ -129,6 +155,7 @@ func (g *geometry) parse32(b []byte, bad func(string, ...any) error) error {
 	flags, version := le.Uint16(b[40:]), le.Uint16(b[42:])
 	g.rootCluster = le.Uint32(b[44:])
 	info := int64(le.Uint16(b[48:]))
+	g.copySector = int64(le.Uint16(b[50:]))
 	switch {
 	case g.rootSlots != 0:
 		return bad("a FAT32 with %d entries in a fixed root directory", g.rootSlots)

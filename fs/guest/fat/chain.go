@@ -64,7 +64,7 @@ func (t *table) follow(ctx context.Context, first uint32) (*chain, error) {
 	w := walker{t: t}
 	c, k := &chain{}, keeper{}
 	if !t.g.valid(first) {
-		c.err = fmt.Errorf("begins with cluster %d of %d: %w", first, t.g.clusters, fs.ErrDamaged)
+		c.err = fmt.Errorf("its chain begins with cluster number %d of %d: %w", first, t.g.clusters, fs.ErrDamaged)
 		return c, nil
 	}
 	cur := run{0, first, 1}
@@ -84,7 +84,7 @@ func (t *table) follow(ctx context.Context, first uint32) (*chain, error) {
 			break
 		}
 		if next == mark {
-			return &chain{err: fmt.Errorf("leads back to its cluster %d: %w", next, fs.ErrDamaged)}, nil
+			return &chain{err: fmt.Errorf("its chain leads back to cluster %d: %w", next, fs.ErrDamaged)}, nil
 		}
 		if steps++; steps == limit {
 			mark, steps, limit = next, 0, limit*2

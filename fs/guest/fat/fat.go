@@ -86,6 +86,9 @@ func (f *FS) remark() {
 	if f.g.bytes > f.size {
 		f.note(fmt.Sprintf("the file system has %d bytes, the volume %d: what lies behind can't be read", f.g.bytes, f.size))
 	}
+	if f.g.copied != "" {
+		f.note("the copy of the boot sector was used: " + f.g.copied)
+	}
 	if f.g.dirty || !f.table.clean() {
 		f.note("not unmounted: what was being written may be missing")
 	}

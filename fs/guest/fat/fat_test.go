@@ -81,7 +81,7 @@ func TestSample(t *testing.T) {
 				}
 			}
 			s, err := f.StatFS(t.Context(), f.Root())
-			if err != nil || s.Type != fmt.Sprintf("fat%d", bits) || s.Label != "LABEL 437ü" {
+			if err != nil || s.Type != fmt.Sprintf("fat%d", bits) || s.Label != "A LABEL" {
 				t.Errorf("%+v, %v", s, err)
 			}
 			p, ok := fat.Probe(bytes.NewReader(img), int64(len(img)))
@@ -288,6 +288,9 @@ func TestRefused(t *testing.T) {
 				t.Fatal("the sample is not detected")
 			}
 			tt.damage(img)
+			if tt.bits == 32 {
+				clear(img[6*512 : 7*512]) // the copy
+			}
 			if fat.Detect(bytes.NewReader(img), int64(len(img))) {
 				t.Error("detected")
 			}
@@ -301,6 +304,35 @@ func TestRefused(t *testing.T) {
 	for n := range 512 {
 		if fat.Detect(bytes.NewReader(sample(12)[:n]), int64(n)) {
 			t.Errorf("detected in %d bytes", n)
+		}
+	}
+}
+
+// TestCopyOfBootSector wipes the first one.
+func TestCopyOfBootSector(t *testing.T) {
+	img := sample(32)
+	copy(img, make([]byte, 512))
+	f := open(t, img)
+	if got, err := content(t, f, "hello world.txt"); err != nil || got != "hello, world\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if notes := f.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "copy of the boot sector") {
+		t.Errorf("notes %q", notes)
+	}
+	le.PutUint32(img[32*512:], 0x12345678) // no FAT either
+	if _, err := fat.Open(bytes.NewReader(img), int64(len(img))); !errors.Is(err, fs.ErrDamaged) {
+		t.Errorf("without a FAT: %v", err)
+	}
+}
+
+// TestLabel has the root directory's label, in code page 437, before that of
+// the boot sector.
+func TestLabel(t *testing.T) {
+	for want, root := range map[string][]*entry{"LÄBEL": {{slots: slot("L\x8eBEL      ", 0x08, 0, 0, 0)}}, "A LABEL": nil} {
+		m := maker{bits: 12}
+		f := open(t, m.make(root...))
+		if s, err := f.StatFS(t.Context(), f.Root()); err != nil || s.Label != want {
+			t.Errorf("%q, %v; want %q", s.Label, err, want)
 		}
 	}
 }

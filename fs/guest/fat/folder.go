@@ -150,7 +150,7 @@ func (ds *dirs) stretch(fo *folder, first uint32) (_ uint32, n int, after uint32
 		nth := len(fo.clusters) + n
 		switch {
 		case !g.valid(c):
-			return first, n, 0, fmt.Errorf("its piece %d is %s: %w", nth, entryText(c), fs.ErrDamaged)
+			return first, n, 0, fmt.Errorf("its chain leads to cluster number %d of %d: %w", c, g.clusters, fs.ErrDamaged)
 		case int64(nth)*g.clusterBytes >= maxDirBytes:
 			return first, n, 0, fmt.Errorf("longer than %d bytes: %w", maxDirBytes, fs.ErrDamaged)
 		}

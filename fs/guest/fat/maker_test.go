@@ -67,6 +67,9 @@ func (m *maker) make(root ...*entry) []byte {
 	} else {
 		copy(m.img[m.rootOff:m.dataOff], m.slotsOf(root, 0))
 	}
+	if m.bits == 32 {
+		m.info()
+	}
 	return m.img
 }
 
@@ -102,18 +105,31 @@ func (m *maker) boot(reserved, fats int) {
 		le.PutUint32(b[44:], 2)
 		le.PutUint16(b[48:], 1)
 		ext = b[64:]
-		info := b[m.sector:]
-		copy(info, "RRaA")
-		copy(info[484:], "rrAa\xff\xff\xff\xff\xff\xff\xff\xff")
-		copy(info[508:], "\x00\x00\x55\xaa")
+		le.PutUint16(b[50:], 6)
 	} else {
 		le.PutUint16(b[17:], rootSlots)
 		le.PutUint16(b[22:], uint16(m.fatBytes/m.sector))
 	}
 	ext[0], ext[2] = 0x80, 0x29
 	le.PutUint32(ext[3:], 0x1234abcd)
-	copy(ext[7:], fmt.Sprintf("%-11s%-8s", "BOOT LABEL", fmt.Sprintf("FAT%d", m.bits)))
+	copy(ext[7:], fmt.Sprintf("%-11s%-8s", "A LABEL", fmt.Sprintf("FAT%d", m.bits)))
 	copy(b[510:], "\x55\xaa")
+}
+
+// info writes FSInfo and the copy of both sectors.
+func (m *maker) info() {
+	info := m.img[m.sector:]
+	copy(info, "RRaA")
+	copy(info[484:], "rrAa\x00\x00\x00\x00\xff\xff\xff\xff")
+	copy(info[508:], "\x00\x00\x55\xaa")
+	free := uint32(0)
+	for c := 2; c < m.clusters+2; c++ {
+		if le.Uint32(m.img[m.fatOff+4*c:]) == 0 {
+			free++
+		}
+	}
+	le.PutUint32(info[488:], free)
+	copy(m.img[6*m.sector:8*m.sector], m.img)
 }
 
 // link sets an entry in both FATs.
@@ -293,7 +309,7 @@ func sample(bits int) []byte {
 		m.clusters = 600 // as mkfs.vfat -F 32 makes of a small disk; only the FATs' field tells
 	}
 	return m.make(
-		&entry{slots: slot("LABEL 437\x81 ", 0x08, 0, 0, 0)},
+		&entry{slots: slot("A LABEL    ", 0x08, 0, 0, 0)},
 		file("hello world.txt", "hello, world\n"),
 		file("empty", ""),
 		&entry{short: "README  TXT", nt: 0x18, data: []byte("both in small letters")},

@@ -41,7 +41,7 @@ func (o *file) at(off int64) (dev, n int64, err error) {
 	k := off >> g.shift()
 	if k >= int64(o.chain.clusters) {
 		if o.chain.err != nil {
-			return 0, 0, fmt.Errorf("its chain of clusters %w", o.chain.err)
+			return 0, 0, o.chain.err
 		}
 		return 0, 0, fmt.Errorf("%d bytes, but its chain ends after %d clusters of %d: %w", o.size, o.chain.clusters, g.clusterBytes, fs.ErrDamaged)
 	}

@@ -145,7 +145,7 @@ func (t *table) read(no int64) (*page, error) {
 	case len(got) == 1 || bytes.Equal(got[0], got[1]):
 		return &page{no: no, first: got[0]}, nil
 	}
-	if no == 0 && !t.begins(got[0]) && t.begins(got[1]) {
+	if no == 0 && !t.g.begins(got[0]) && t.g.begins(got[1]) {
 		t.note("the first FAT does not begin as one, the second does and is used")
 		got[0], got[1] = got[1], got[0]
 	} else {
@@ -156,14 +156,14 @@ func (t *table) read(no int64) (*page, error) {
 
 // begins says whether a FAT begins with what must be there: the media byte with
 // ones above it.
-func (t *table) begins(fat []byte) bool {
-	switch t.g.bits {
+func (g *geometry) begins(fat []byte) bool {
+	switch g.bits {
 	case 12:
-		return fat[0] == t.g.media && fat[1]&0x0f == 0x0f
+		return fat[0] == g.media && fat[1]&0x0f == 0x0f
 	case 16:
-		return fat[0] == t.g.media && fat[1] == 0xff
+		return fat[0] == g.media && fat[1] == 0xff
 	}
-	return fat[0] == t.g.media && fat[1] == 0xff && fat[2] == 0xff && fat[3]&0x0f == 0x0f
+	return fat[0] == g.media && fat[1] == 0xff && fat[2] == 0xff && fat[3]&0x0f == 0x0f
 }
 
 // copy reads a page of one copy of the FAT, with two bytes of zeros behind the
