@@ -229,6 +229,9 @@ func TestDamagedVolume(t *testing.T) {
 		{"first record", func(p *patient) { copy(p.record(0), "BAAD") }, "first record of the MFT is damaged"},
 		{"dirty", func(p *patient) { r := attributeOf(p.tb, p.record(3), 0x70); r[r[20]+10] |= 1 }, "marked dirty"},
 		{"label", func(p *patient) { copy(p.record(3), "BAAD") }, "can't be read"},
+		{"journal in use", func(p *patient) { p.restart(0, 0, 1) }, "was in use"},
+		{"journal in use, newer than clean", func(p *patient) { p.restart(0, 0xffff, 1); p.restart(1, 0, 2) }, "was in use"},
+		{"journal overwritten", func(p *patient) { clear(p.log()[:8192]) }, "no restart page"},
 		{"root directory", func(p *patient) { copy(p.record(5), "BAAD") }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -249,6 +252,52 @@ func TestDamagedVolume(t *testing.T) {
 				t.Errorf("a file: %d bytes, %v", len(got), err)
 			}
 		})
+	}
+}
+
+// log returns the first run of the journal.
+func (p *patient) log() []byte {
+	a := attributeOf(p.tb, p.record(2), 0x80)
+	pairs := a[a[32]:]
+	number := func(b []byte) (n int) {
+		for i, c := range b {
+			n |= int(c) << (8 * i)
+		}
+		return n
+	}
+	lenBytes, offBytes := int(pairs[0]&15), int(pairs[0]>>4)
+	n, at := number(pairs[1:1+lenBytes]), number(pairs[1+lenBytes:1+lenBytes+offBytes])
+	return p.b[at*512 : (at+n)*512]
+}
+
+// restart writes a restart page: with a client, unless that is 0xffff, and not
+// clean.
+func (p *patient) restart(i int, client uint16, lsn byte) {
+	page := p.log()[i*4096:][:4096]
+	clear(page)
+	copy(page, "RSTR\x1e\x00\x09\x00")
+	page[17], page[21], page[24], page[28] = 16, 16, 0x30, 1
+	for i := 512; i <= 4096; i += 512 {
+		page[i-2] = 7
+	}
+	page[0x1e] = 7
+	page[0x30] = lsn
+	binary.LittleEndian.PutUint16(page[0x30+12:], client)
+}
+
+func TestJournalClean(t *testing.T) {
+	for name, damage := range map[string]func(p *patient){
+		"wiped":                  func(*patient) {},
+		"no client":              func(p *patient) { p.restart(0, 0xffff, 1); p.restart(1, 0xffff, 2) },
+		"clean, newer than used": func(p *patient) { p.restart(0, 0xffff, 2); p.restart(1, 0, 1) },
+		"marked clean":           func(p *patient) { p.restart(0, 0, 1); p.log()[0x30+14] |= 2 },
+		"dealt with by chkdsk":   func(p *patient) { p.restart(0, 0, 1); copy(p.log(), "CHKD") },
+	} {
+		p := newPatient(t)
+		damage(p)
+		if notes := openBytes(t, p.b).Notes(); len(notes) > 0 {
+			t.Errorf("%s: notes %q", name, notes)
+		}
 	}
 }
 

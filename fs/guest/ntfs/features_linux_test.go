@@ -433,3 +433,71 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+func TestHibernated(t *testing.T) {
+	v := format(t, 16<<20)
+	file := make([]byte, 8192)
+	copy(file, "HIBR")
+	v.mounted("", func(dir string) { must(t, os.WriteFile(dir+"/Hiberfil.sys", file, 0o644)) })
+	f, _ := v.open()
+	if notes := strings.Join(f.Notes(), "\n"); !strings.Contains(notes, "hibernated") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
+// TestMounted copies volumes while ntfs-3g writes to them: what was synced before,
+// in a directory that is left alone, must be there.
+func TestMounted(t *testing.T) {
+	v := format(t, 64<<20)
+	copied := filepath.Join(t.TempDir(), "copy")
+	sum := map[string][]byte{}
+	v.mounted("", func(dir string) {
+		must(t, errors.Join(os.Mkdir(dir+"/synced", 0o755), os.Mkdir(dir+"/other", 0o755)))
+		for i := range 200 {
+			name := fmt.Sprint("synced/", i)
+			sum[name] = noise(uint64(i), i*500)
+			f, err := os.Create(dir + "/" + name)
+			must(t, err)
+			_, err = f.Write(sum[name])
+			must(t, errors.Join(err, f.Sync(), f.Close()))
+		}
+		stop, done := make(chan bool), make(chan bool)
+		defer func() { close(stop); <-done }()
+		go func() {
+			defer close(done)
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_ = os.WriteFile(fmt.Sprint(dir, "/other/", i%300), noise(uint64(i), i*700%100_000), 0o644)
+				_ = os.Remove(fmt.Sprint(dir, "/other/", i*7%300))
+			}
+		}()
+		for range 3 {
+			run(t, "cp", "--sparse=always", v.path, copied)
+			dev, err := os.Open(copied)
+			must(t, err)
+			f, err := ntfs.Open(dev, 64<<20)
+			must(t, err)
+			for name, want := range sum {
+				if got, err := contents(t, f, name); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s: %d bytes, %v; want %d", name, len(got), err, len(want))
+				}
+			}
+			count := 0
+			must(t, fs.Walk(t.Context(), f, f.Root(), func(path string, a fs.Attr, err error) error {
+				if err != nil && !errors.Is(err, fs.ErrDamaged) {
+					t.Errorf("%s: %v", path, err)
+				}
+				count++
+				return nil
+			}))
+			if count < 200 {
+				t.Errorf("%d paths", count)
+			}
+			must(t, dev.Close())
+		}
+	})
+}

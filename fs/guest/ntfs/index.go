@@ -96,7 +96,7 @@ func (x *index) block(i int64) ([]byte, error) {
 
 // child returns the number of the block that stands for its VCN.
 func (x *index) child(vcn uint64) (int64, error) {
-	if vcn > 1<<48 || int64(vcn)*x.vcnBytes%x.blockBytes != 0 {
+	if vcn > 1<<40 || int64(vcn)*x.vcnBytes%x.blockBytes != 0 {
 		return 0, fmt.Errorf("index leads to block at %d: %w", vcn, fs.ErrDamaged)
 	}
 	return int64(vcn) * x.vcnBytes / x.blockBytes, nil

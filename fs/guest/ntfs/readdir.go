@@ -72,7 +72,7 @@ func (l *listing) entry(e indexEntry) (fs.Entry, bool) {
 	var gone *goneError
 	switch {
 	case errors.As(err, &gone):
-		entry.ID = goneID(e.ref.num())
+		entry.ID = l.f.goneID(e.ref.num())
 	case err == nil:
 		entry.Type = child.attr.Type
 		if entry.Type != fs.TypeSymlink { // whose size takes work

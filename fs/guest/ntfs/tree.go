@@ -17,8 +17,10 @@ type FS struct {
 	dev     *device
 	records uint64 // in the MFT
 	mft     []run
-	notes   []string
-	label   string
+	notes   []string // what Open found, and behind it what state did
+	label   string   // found by state
+
+	stateOnce sync.Once
 
 	nodes *cache[uint64, *node]
 	runs  *cache[pieceKey, []run]
@@ -69,8 +71,6 @@ func Open(dev io.ReaderAt, size int64) (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root directory: %w: %w", err, fs.ErrDamaged)
 	}
-	f.readVolume()
-	f.readLog()
 	return f, nil
 }
 
@@ -80,15 +80,34 @@ func (f *FS) Close() error { return nil }
 // Root is the directory at the top.
 func (f *FS) Root() fs.ID { return fs.ID{Ino: fileRoot} }
 
-// Notes tell of a volume that was in use and of what was read from a copy.
-func (f *FS) Notes() []string { return f.notes }
+// Notes tell of a volume that was in use and of what was read from a copy. The
+// first call reads for it what Open and the tree can do without.
+func (f *FS) Notes() []string {
+	f.state()
+	return f.notes
+}
+
+// state reads label and state of the volume, once.
+func (f *FS) state() {
+	f.stateOnce.Do(func() {
+		f.readVolume()
+		f.readLog()
+		f.readHibernation()
+	})
+}
 
 func (f *FS) note(format string, args ...any) {
 	f.notes = append(f.notes, fmt.Sprintf(format, args...))
 }
 
-// goneID is the ID of an entry whose record belongs to another file by now.
-func goneID(num uint64) fs.ID { return fs.ID{Ino: num | 0xffff<<48} }
+// goneID is the ID of an entry whose record belongs to another file by now, or
+// is not there; then record 0 stands for it.
+func (f *FS) goneID(num uint64) fs.ID {
+	if num >= f.records {
+		num = 0
+	}
+	return fs.ID{Ino: num | 0xffff<<48}
+}
 
 // streamID is the ID of an alternate stream.
 func streamID(a *attribute) fs.ID { return fs.ID{Ino: a.rec | (uint64(a.id)+1)<<48} }
@@ -99,18 +118,14 @@ func (f *FS) at(ctx context.Context, id fs.ID) (*node, *attribute, error) {
 		return nil, nil, err
 	}
 	num, stream := ref(id.Ino).num(), ref(id.Ino).seq()
-	if id.FS != 0 || num < firstPublic && num != fileRoot {
+	switch {
+	case id.FS == 0 && stream == 0xffff && num < f.records:
+		return nil, nil, fmt.Errorf("the file record of this name has gone to another file: %w", fs.ErrDamaged)
+	case id.FS != 0 || num < firstPublic && num != fileRoot:
 		return nil, nil, fmt.Errorf("inode %#x of file system %d: %w", id.Ino, id.FS, fs.ErrStale)
-	}
-	switch stream {
-	case 0:
+	case stream == 0:
 		n, err := f.node(num)
 		return n, nil, err
-	case 0xffff:
-		if num >= f.records {
-			break
-		}
-		return nil, nil, fmt.Errorf("file record %d has gone to another file than the one of this name: %w", num, fs.ErrDamaged)
 	}
 	r, err := f.record(num)
 	if err != nil {

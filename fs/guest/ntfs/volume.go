@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"strings"
 
 	"holdfast/fs"
 )
@@ -38,6 +39,23 @@ func (f *FS) readVolume() {
 	}
 	if le.Uint16(a.value[10:])&volumeDirty != 0 {
 		f.note("The volume is marked dirty: it was not unmounted, or chkdsk is due. Some of what was changed last may be missing or contradict itself.")
+	}
+}
+
+// readHibernation notes whether Windows lies asleep on the volume, as after a
+// shutdown with fast startup. Errors are other callers' to find.
+func (f *FS) readHibernation() {
+	root, err := f.node(fileRoot)
+	if err != nil {
+		return
+	}
+	n, _, err := f.lookFolded(root, "hiberfil.sys")
+	if err != nil || n.data() == nil || n.data().bytes() < 4096 {
+		return
+	}
+	b := make([]byte, 4)
+	if f.readPart(n.data(), b, 0) == nil && strings.EqualFold(string(b), "hibr") {
+		f.note("Windows is hibernated (or was shut down with fast startup): what it had not written yet is missing.")
 	}
 }
 
@@ -79,6 +97,7 @@ func (f *FS) StatFS(ctx context.Context, id fs.ID) (fs.StatFS, error) {
 }
 
 func (f *FS) count(ctx context.Context) (fs.StatFS, error) {
+	f.state()
 	s := fs.StatFS{
 		Type:       "ntfs",
 		Label:      f.label,
