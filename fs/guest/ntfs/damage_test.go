@@ -232,6 +232,7 @@ func TestDamagedVolume(t *testing.T) {
 		{"journal in use", func(p *patient) { p.restart(0, 0, 1) }, "was in use"},
 		{"journal in use, newer than clean", func(p *patient) { p.restart(0, 0xffff, 1); p.restart(1, 0, 2) }, "was in use"},
 		{"journal overwritten", func(p *patient) { clear(p.log()[:8192]) }, "no restart page"},
+		{"table of capitals", func(p *patient) { copy(p.record(10), "BAAD") }, "by reading whole directories"},
 		{"root directory", func(p *patient) { copy(p.record(5), "BAAD") }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

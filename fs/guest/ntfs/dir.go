@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"holdfast/fs"
 )
@@ -72,12 +73,12 @@ type found struct {
 // one under it in other case.
 func (f *FS) searchName(x *index, want []uint16) (exact, folded found, err error) {
 	up, err := f.capitals()
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrDamaged) {
 		return found{}, found{}, err
 	}
 	cmp := func(key []byte) (int, error) {
 		name, err := parseFileName(key)
-		if err != nil {
+		if err != nil || up == nil { // the order is lost: look at all
 			return 0, err
 		}
 		return up.compare(want, name.utf16), nil
@@ -87,16 +88,15 @@ func (f *FS) searchName(x *index, want []uint16) (exact, folded found, err error
 		if err != nil || name.space == spaceDOS {
 			return true
 		}
-		if folded.ref == 0 {
-			folded = found{e.ref, decodeName(name.utf16)}
+		this := found{e.ref, decodeName(name.utf16)}
+		if slices.Equal(utf16Of(name.utf16), want) {
+			exact = this
+			return false
 		}
-		for i, c := range want {
-			if le.Uint16(name.utf16[2*i:]) != c {
-				return true
-			}
+		if folded.ref == 0 && up != nil {
+			folded = this
 		}
-		exact = found{e.ref, decodeName(name.utf16)}
-		return false
+		return true
 	})
 	return exact, folded, err
 }

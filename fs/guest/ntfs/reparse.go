@@ -1,6 +1,7 @@
 package ntfs
 
 import (
+	"bytes"
 	"fmt"
 
 	"holdfast/fs"
@@ -83,6 +84,15 @@ func (f *FS) loadReparse(n *node) error {
 	return nil
 }
 
+// here says whether a, of a file that a cloud has, is on the volume too: nothing
+// is left out of it.
+func here(a *attribute) bool {
+	if a.resident {
+		return len(bytes.Trim(a.value, "\x00")) > 0
+	}
+	return a.allocated >= a.size && a.valid == a.size
+}
+
 // readable says why the bytes of a are not to be had, if so.
 func readable(n *node, a *attribute) error {
 	if a.flags&flagEncrypted != 0 {
@@ -95,9 +105,7 @@ func readable(n *node, a *attribute) error {
 	if tag&^0xf000 == tagCloud {
 		tag = tagCloud
 	}
-	// What a cloud has may be here too, then with nothing left out.
-	whole := a.resident || a.allocated >= a.size && a.valid == a.size
-	if (tag == tagCloud || tag == tagStorageSync) && whole {
+	if (tag == tagCloud || tag == tagStorageSync) && here(a) {
 		return nil
 	}
 	what, ok := elsewhere[tag]

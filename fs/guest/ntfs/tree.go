@@ -26,9 +26,9 @@ type FS struct {
 	runs  *cache[pieceKey, []run]
 	units *cache[unitKey, []byte]
 
-	upOnce sync.Once
-	up     upCase
-	upErr  error
+	upMu  sync.Mutex // guards what follows, held while it is read
+	up    upCase
+	upErr error // of a table that is damaged
 
 	statMu sync.Mutex // guards stat, which is made once
 	stat   *fs.StatFS
@@ -93,6 +93,9 @@ func (f *FS) state() {
 		f.readVolume()
 		f.readLog()
 		f.readHibernation()
+		if _, err := f.capitals(); err != nil {
+			f.note("Names are found by reading whole directories, since the volume's %v.", err)
+		}
 	})
 }
 

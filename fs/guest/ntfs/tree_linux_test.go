@@ -61,7 +61,7 @@ func TestTree(t *testing.T) {
 
 // ours are the differences that are meant: NTFS keeps no modes and owners, and
 // no size of a directory that means anything.
-const ours = treetest.Perm | treetest.Owner | treetest.DirNlink | treetest.DirSize | treetest.Used
+const ours = treetest.Perm | treetest.Owner | treetest.DirNlink | treetest.DirSize
 
 // compare compares everything with what ntfs-3g shows, and checks the contract.
 func (v *volume) compare(ignore ...treetest.Fields) {
@@ -83,7 +83,10 @@ func (v *volume) compare(ignore ...treetest.Fields) {
 			}
 		}
 	})
-	for _, n := range want.Nodes {
+	for path, n := range want.Nodes {
+		if g := got.Nodes[path]; g != nil && g.Used == 0 && n.Used <= 4096 {
+			n.Used = 0 // it takes no cluster, but ntfs-3g counts the bytes in the record
+		}
 		for name, value := range n.Xattrs {
 			if s, ok := strings.CutPrefix(name, "user."); ok {
 				addStream(t, n, s, value)

@@ -78,3 +78,17 @@ func FuzzUnpack(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkUnpack(b *testing.B) {
+	for _, s := range unpackSamples(b) {
+		b.Run(s.name, func(b *testing.B) {
+			dst := make([]byte, len(s.dst))
+			b.SetBytes(int64(len(dst)))
+			for b.Loop() {
+				if err := s.unpack(dst, s.packed); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package ntfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"strings"
@@ -59,23 +60,41 @@ func (f *FS) readHibernation() {
 	}
 }
 
-// capitals returns the volume's table of capitals.
+// capitals returns the volume's table of capitals, which is read once.
 func (f *FS) capitals() (upCase, error) {
-	f.upOnce.Do(func() {
-		n, err := f.node(fileUpCase)
-		if err != nil {
-			f.upErr = err
-			return
-		}
-		a := n.data()
-		if a == nil || a.bytes() != 1<<17 {
-			f.upErr = fmt.Errorf("table of capitals is not there: %w", fs.ErrDamaged)
-			return
-		}
-		b, err := f.readWhole(a, 1<<17)
-		f.up, f.upErr = utf16Of(b), err
-	})
-	return f.up, f.upErr
+	f.upMu.Lock()
+	defer f.upMu.Unlock()
+	if f.up != nil || f.upErr != nil {
+		return f.up, f.upErr
+	}
+	up, err := f.readCapitals()
+	if err != nil {
+		err = fmt.Errorf("table of capitals: %w", err)
+	}
+	f.up = up
+	if errors.Is(err, fs.ErrDamaged) {
+		f.upErr = err
+	}
+	return up, err
+}
+
+func (f *FS) readCapitals() (upCase, error) {
+	n, err := f.node(fileUpCase)
+	if errors.Is(err, fs.ErrStale) {
+		err = fmt.Errorf("%w: %w", err, fs.ErrDamaged)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := n.data()
+	if a == nil || a.bytes() != 1<<17 {
+		return nil, fmt.Errorf("not there: %w", fs.ErrDamaged)
+	}
+	b, err := f.readWhole(a, 1<<17)
+	if err != nil {
+		return nil, err
+	}
+	return utf16Of(b), nil
 }
 
 // StatFS counts the free clusters in the volume's bitmap, once: that takes a

@@ -113,7 +113,7 @@ func (f *FS) wofChunk(w *wof, i, per int64) ([]byte, error) {
 func (f *FS) wofPlace(w *wof, i, per int64) (from, to int64, err error) {
 	chunks := (w.size + per - 1) / per
 	entry := int64(4)
-	if w.size > 1<<32 {
+	if w.size >= 1<<32 {
 		entry = 8
 	}
 	table, end := (chunks-1)*entry, w.packed.bytes()
