@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"holdfast/fs"
 	"holdfast/fs/mount"
 	"holdfast/image"
 	"holdfast/repo"
@@ -83,6 +84,8 @@ var outcomes = []outcome{
 	{wraps(repo.ErrName), exitUsage, "names have 1 to 255 bytes of UTF-8, no slash and no control characters; NAME=PATH names a disk"},
 	{wraps(repo.ErrTime), exitUsage, ""},
 	{wraps(repo.ErrNotFound), exitNotFound, `"holdfast repo points DIR" lists the restore points`},
+	{wraps(fs.ErrNotFound), exitNotFound, ""},
+	{wraps(errAmbiguousPath), exitNotFound, ""},
 	{kind[*repo.AmbiguousError], exitNotFound, "give more of the id"},
 	{wraps(mount.ErrBusy), exitBusy, `"umount MOUNTPOINT" unmounts it`},
 	{kind[*repo.BusyError], exitBusy, "--wait DURATION waits for it"},

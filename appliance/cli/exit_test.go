@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	guestfs "holdfast/fs"
 	"holdfast/fs/mount"
 	"holdfast/repo"
 	"holdfast/repo/retention"
@@ -35,6 +36,9 @@ func TestExitCode(t *testing.T) {
 		"CorruptError":     {&repo.CorruptError{Err: io.EOF}, 1},
 		"BusyError":        {&repo.BusyError{}, 4},
 		"mounted already":  {mount.ErrBusy, 4},
+		"no such file":     {fmt.Errorf("/etc/x: %w", guestfs.ErrNotFound), 3},
+		"which volume":     {errAmbiguousPath, 3},
+		"damaged file":     {guestfs.ErrDamaged, 1},
 		"AmbiguousError":   {&repo.AmbiguousError{}, 3},
 		"ErrNotRepository": {repo.ErrNotRepository, 6},
 		"ErrExists":        {repo.ErrExists, 1},

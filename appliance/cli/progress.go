@@ -36,6 +36,9 @@ type meter struct {
 
 const lineEvery = time.Minute
 
+// unknownTotal is the total of work of which nobody knows how much it is.
+const unknownTotal = -1
+
 // progress starts a meter for work of total bytes; nil when nothing is shown.
 func (a *app) progress(what string, total int64) *meter { return a.progressOf(what, "", total) }
 
@@ -92,7 +95,12 @@ func (m *meter) show(done int64, total *int64) {
 
 // text is one line of progress.
 func (m *meter) text(done int64, now time.Time) string {
-	if m.unit != "" {
+	switch {
+	case m.total < 0 && m.unit != "":
+		return fmt.Sprintf("%s: %d %s", m.what, done, m.unit)
+	case m.total < 0:
+		return fmt.Sprintf("%s: %s, %s/s", m.what, formatSize(done), formatSize(perSecond(done, now.Sub(m.start))))
+	case m.unit != "":
 		return fmt.Sprintf("%s: %d of %d %s", m.what, done, m.total, m.unit)
 	}
 	rate := perSecond(done, now.Sub(m.start))

@@ -24,6 +24,22 @@ func TestProgressLines(t *testing.T) {
 	}
 }
 
+// TestProgressWithoutEnd shows work of which nobody knows how much it is.
+func TestProgressWithoutEnd(t *testing.T) {
+	var out strings.Builder
+	a := &app{err: &out}
+	for _, unit := range []string{"", "files"} {
+		m := a.progressOf("copy", unit, unknownTotal)
+		now := m.start.Add(64 * time.Second)
+		m.now = func() time.Time { return now }
+		m.at(64 << 20)
+		m.end(true)
+	}
+	if want := "copy: 64 MiB, 1 MiB/s\ncopy: 67108864 files\n"; out.String() != want {
+		t.Errorf("printed\n%s, want\n%s", out.String(), want)
+	}
+}
+
 func TestProgressOff(t *testing.T) {
 	for name, a := range map[string]*app{"quiet": {quiet: true}, "json": {json: true}} {
 		m := a.progress("x", 1)

@@ -24,7 +24,7 @@ func (a *app) report(path string, verb *cobra.Command, err error) int {
 	if code == exitUsage && hint == "" {
 		hint = fmt.Sprintf("%q explains", verb.CommandPath()+" --help")
 	}
-	text := oneLine(err)
+	text := plain(oneLine(err)) // which may have names from a guest
 	if path != "" {
 		text = path + ": " + text
 	}

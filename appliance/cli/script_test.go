@@ -55,6 +55,12 @@ func TestQemuScripts(t *testing.T) {
 	testscript.Run(t, scriptParams("testdata/qemu"))
 }
 
+// TestFilesScripts runs the scripts that make guests' file systems.
+func TestFilesScripts(t *testing.T) {
+	testreq.Need(t, "mkfs.ext4", "debugfs", "mkntfs", "ntfscp", "mformat", "mcopy", "sfdisk", "tar", "python3")
+	testscript.Run(t, scriptParams("testdata/files"))
+}
+
 func scriptParams(dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,

@@ -11,8 +11,9 @@ import (
 // batch is how many extents are asked for at a time.
 const batch = 512
 
-// bufferBytes is how much of each side is read at a time.
-const bufferBytes = 1 << 20
+// bufferBytes is how much of each side is read at a time: not much more than the
+// unit in which a repository knows what is the same.
+const bufferBytes = 128 << 10
 
 // cursor goes over the extents of a file.
 type cursor struct {
