@@ -21,8 +21,8 @@
 // Changes to BAT, bitmaps and metadata go through the log, so the file of a host
 // that crashed is right only once its log is replayed. Open finds the active
 // sequence of entries and lays what they write over the file, in memory; the
-// file is not touched. Memory holds 48 bytes for each write in the log: what is
-// written is read from the log.
+// file is not touched. Memory holds some 40 bytes for each write in the log, of
+// at most 2^18: what is written is read from the log.
 //
 // Source: [MS-VHDX] Virtual Hard Disk v2 (VHDX) File Format, 8.0.
 package vhdx

@@ -355,6 +355,16 @@ func TestLogRefused(t *testing.T) {
 			c.writeLog(c.p.log, one(c, logged{at: next, tail: 0, sequence: 3}))
 		}, fault.ErrDamaged},
 		{"file cut since", func(c crashed) { c.writeLog(c.p.log, one(c, logged{flushed: c.size + mib})) }, fault.ErrTruncated},
+		{"more writes than anybody makes", func(c crashed) {
+			log := extent{32 * mib, 16 * mib}
+			c.writeHeader(0, 9, guid(1), c.guid, log)
+			l := one(c, logged{writes: make([]change, maxWrites+1)})
+			for i := range l.writes {
+				l.writes[i] = change{off: c.inBlock(0), n: logSector}
+			}
+			c.write(make([]byte, 1), log.end()-1)
+			c.writeLog(log, l)
+		}, fault.ErrUnsupported},
 		{"writes the header", func(c crashed) {
 			c.writeLog(c.p.log, one(c, logged{writes: []change{{off: 64 * kib, data: fill}}}))
 		}, fault.ErrDamaged},

@@ -12,7 +12,7 @@ import (
 )
 
 // maxWrites bounds what one log may write.
-const maxWrites = 1 << 20
+const maxWrites = 1 << 18
 
 // file is the file as it is once its log is replayed. Behind its own end, up to
 // end, it has zeros.
