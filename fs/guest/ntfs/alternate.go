@@ -39,20 +39,20 @@ func (f *FS) Streams(ctx context.Context, id fs.ID) ([]fs.Stream, error) {
 		return nil, err
 	}
 	var list []fs.Stream
-	for _, a := range n.streams() {
+	for i, a := range n.streams() {
 		name := decodeName([]byte(a.name))
-		if strings.ContainsAny(name, "/\x00") || a.id >= 0xfffe {
-			return list, fmt.Errorf("file record %d: stream %d named %q: %w", n.num, a.id, name, fs.ErrDamaged)
+		if strings.ContainsAny(name, "/\x00") || i >= 0xfffe {
+			return list, fmt.Errorf("file record %d: stream %d named %q: %w", n.num, i+1, name, fs.ErrDamaged)
 		}
-		list = append(list, fs.Stream{Name: name, ID: streamID(a), Size: a.bytes()})
+		list = append(list, fs.Stream{Name: name, ID: streamID(n, i), Size: a.bytes()})
 	}
 	return list, nil
 }
 
 // streamAttr describes a stream of n: a file with the owner and times of n.
-func streamAttr(n *node, a *attribute) fs.Attr {
+func streamAttr(n *node, a *attribute, id fs.ID) fs.Attr {
 	attr := n.attr
-	attr.ID, attr.Type, attr.Size, attr.Used = streamID(a), fs.TypeFile, a.bytes(), a.allocated
+	attr.ID, attr.Type, attr.Size, attr.Used = id, fs.TypeFile, a.bytes(), a.allocated
 	if n.attr.Type != fs.TypeFile {
 		attr.Perm = 0o644
 	}

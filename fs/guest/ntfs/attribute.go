@@ -35,9 +35,9 @@ type attribute struct {
 	typ   uint32
 	name  string // UTF-16, little endian
 	flags uint16
-	id    uint16 // with rec what names it, or its first piece, on the volume
-	rec   uint64
-	owner ref // whose it is
+	id    uint16 // in its record; not always another than its neighbours'
+	rec   uint64 // of it, or of its first piece
+	owner ref    // whose it is
 
 	resident bool
 	value    []byte // of a resident one

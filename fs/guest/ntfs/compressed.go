@@ -16,10 +16,10 @@ const (
 
 // unitKey names a compression unit or a WOF chunk.
 type unitKey struct {
-	rec uint64
-	id  uint16
-	n   int64
-	wof bool
+	rec  uint64
+	name string // of the attribute
+	n    int64
+	wof  bool
 }
 
 // stretchCompressed is stretch for a compressed attribute. Its clusters come in
@@ -84,7 +84,7 @@ func (f *FS) unitStored(a *attribute, first, per int64) (int64, error) {
 // readCompressed fills p from byte off of a, all in one unit that is compressed.
 func (f *FS) readCompressed(a *attribute, p []byte, off int64) error {
 	unitBytes := f.clusterBytes << a.unit
-	key := unitKey{a.rec, a.id, off / unitBytes, false}
+	key := unitKey{a.rec, a.name, off / unitBytes, false}
 	unit, ok := f.units.get(key)
 	if !ok {
 		var err error

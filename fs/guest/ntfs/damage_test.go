@@ -72,17 +72,25 @@ func (p *patient) record(n uint64) []byte {
 	return nil
 }
 
-// attribute returns the first attribute of a type in a record.
-func attributeOf(tb testing.TB, record []byte, typ uint32) []byte {
-	tb.Helper()
+// attributesOf returns the attributes of a type in a record.
+func attributesOf(record []byte, typ uint32) (list [][]byte) {
 	for at := int(binary.LittleEndian.Uint16(record[0x14:])); at+8 < len(record); {
 		if binary.LittleEndian.Uint32(record[at:]) == typ {
-			return record[at:]
+			list = append(list, record[at:])
 		}
 		at += max(8, int(binary.LittleEndian.Uint32(record[at+4:])))
 	}
-	tb.Fatalf("no attribute of type %#x", typ)
-	return nil
+	return list
+}
+
+// attributeOf returns the first of them.
+func attributeOf(tb testing.TB, record []byte, typ uint32) []byte {
+	tb.Helper()
+	list := attributesOf(record, typ)
+	if len(list) == 0 {
+		tb.Fatalf("no attribute of type %#x", typ)
+	}
+	return list[0]
 }
 
 // blocks returns the index blocks of the directory "many".
@@ -387,5 +395,25 @@ func TestDeviceErrors(t *testing.T) {
 			}
 			return nil
 		}))
+	}
+}
+
+// TestSameNumber reads streams whose attributes have the same number, as has
+// been seen on volumes of Windows.
+func TestSameNumber(t *testing.T) {
+	p := newPatient(t)
+	want := treetest.Snap(t, openBytes(t, p.b), fs.ID{Ino: 5})
+	for _, path := range []string{"a/noise", "packed/text"} {
+		list := attributesOf(p.record(find(t, openBytes(t, p.b), path).ID.Ino), 0x80)
+		if len(list) < 2 {
+			t.Fatalf("%s has %d streams", path, len(list))
+		}
+		for _, a := range list {
+			copy(a[14:16], "\x07\x00")
+		}
+	}
+	f := openBytes(t, p.b)
+	for _, d := range treetest.Diff(want, treetest.Snap(t, f, f.Root()), 0) {
+		t.Error(d)
 	}
 }

@@ -24,9 +24,8 @@
 //
 // # What people see
 //
-// An inode's number is that of its MFT record. A stream's is the number of the
-// record that holds its attribute, with the attribute's own number plus one in
-// the upper sixteen bits.
+// An inode's number is that of its MFT record. A stream's is that of its file,
+// with its place among the file's streams, from one on, in the upper sixteen bits.
 //
 // Names are UTF-16 there and WTF-8 here: UTF-8, with half of a surrogate pair
 // that has lost the other half as three bytes, ED and two more. Look-up tells

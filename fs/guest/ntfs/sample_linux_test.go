@@ -36,6 +36,7 @@ func TestUpdate(t *testing.T) {
 		must(t, os.Mkdir(dir+"/packed", 0o755))
 		setxattr(t, dir+"/packed", "system.ntfs_attrib", []byte{0, 8, 0, 0})
 		must(t, os.WriteFile(dir+"/packed/text", ntfs.Prose(60_000), 0o644))
+		must(t, os.WriteFile(dir+"/packed/text:more", ntfs.Prose(30_000)[9999:], 0o644))
 		must(t, os.WriteFile(dir+"/packed/noise", noise(3, 9000), 0o644))
 		for i, p := range [][]byte{packed, lzx} {
 			path := fmt.Sprintf("%s/packed/wof-%d", dir, i)

@@ -112,8 +112,9 @@ func (f *FS) goneID(num uint64) fs.ID {
 	return fs.ID{Ino: num | 0xffff<<48}
 }
 
-// streamID is the ID of an alternate stream.
-func streamID(a *attribute) fs.ID { return fs.ID{Ino: a.rec | (uint64(a.id)+1)<<48} }
+// streamID is the ID of the i-th alternate stream of a file. (The numbers that
+// attributes have won't do: volumes are about on which a file's are not distinct.)
+func streamID(n *node, i int) fs.ID { return fs.ID{Ino: n.num | uint64(i+1)<<48} }
 
 // at returns what id stands for: a file, and the stream if it is one.
 func (f *FS) at(ctx context.Context, id fs.ID) (*node, *attribute, error) {
@@ -130,20 +131,14 @@ func (f *FS) at(ctx context.Context, id fs.ID) (*node, *attribute, error) {
 		n, err := f.node(num)
 		return n, nil, err
 	}
-	r, err := f.record(num)
+	n, err := f.node(num)
 	if err != nil {
 		return nil, nil, err
 	}
-	n, err := f.node(r.owner().num())
-	if err != nil {
-		return nil, nil, err
+	if list := n.streams(); int(stream) <= len(list) {
+		return n, list[stream-1], nil
 	}
-	for _, a := range n.streams() {
-		if streamID(a) == id {
-			return n, a, nil
-		}
-	}
-	return nil, nil, fmt.Errorf("stream %d of file record %d: %w", stream-1, num, fs.ErrStale)
+	return nil, nil, fmt.Errorf("stream %d of file record %d: %w", stream, num, fs.ErrStale)
 }
 
 // Attr describes a file, a directory or a stream.
@@ -153,7 +148,7 @@ func (f *FS) Attr(ctx context.Context, id fs.ID) (fs.Attr, error) {
 		return fs.Attr{}, err
 	}
 	if stream != nil {
-		return streamAttr(n, stream), nil
+		return streamAttr(n, stream, id), nil
 	}
 	return f.fullAttr(n)
 }
