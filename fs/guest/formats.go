@@ -33,7 +33,7 @@ var formats = map[string]format{
 	"mdraid":    {title: "Linux RAID member"},
 	"luks":      {title: "LUKS, encrypted"},
 	"bitlocker": {title: "BitLocker, encrypted"},
-	"swap":      {title: "swap space, no files in it"},
+	"swap":      {title: "swap space"},
 	"squashfs":  {title: "SquashFS"},
 	"zfs":       {title: "ZFS pool member"},
 	"refs":      {title: "ReFS"},

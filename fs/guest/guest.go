@@ -44,7 +44,8 @@ type Volume struct {
 	// Format is what the probe found: "ext4", "ext3", "ext2", "ntfs", "fat12",
 	// "fat16", "fat32", "xfs", "btrfs", "exfat", "iso9660", "udf", "lvm2",
 	// "mdraid", "luks", "bitlocker", "swap", "squashfs", "zfs", "refs", "hfs+",
-	// "apfs", "vmfs", "f2fs", "jfs", "reiserfs", "ldm"; "" when nothing is known.
+	// "apfs", "vmfs", "f2fs", "jfs", "reiserfs", "ldm" and some rarer ones; "" when
+	// nothing is known.
 	Format string
 
 	Label, UUID string // of the file system, written as blkid writes them

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/fs"
+	"holdfast/fs/treetest"
 	"holdfast/internal/testreq"
 )
 
@@ -145,3 +148,58 @@ type disk struct {
 func (d disk) Size() int64 { return d.size }
 
 func bytesDisk(b []byte) disk { return disk{bytes.NewReader(b), int64(len(b))} }
+
+// TestPartition opens a FAT that is a partition, through the layout of the disk.
+func TestPartition(t *testing.T) {
+	testreq.Need(t, "mkfs.vfat", "mcopy")
+	dir := t.TempDir()
+	path, file := filepath.Join(dir, "volume"), filepath.Join(dir, "file")
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1000)
+	if err := os.WriteFile(file, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, argv := range [][]string{{"mkfs.vfat", "-C", path, "8192"}, {"mcopy", "-i", path, file, "::"}} {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", argv, err, out)
+		}
+	}
+	volume, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const off = 1 << 20
+	d := bytesDisk(at(off+len(volume)+4096, map[int]string{
+		0:   mbrSector("", [3]uint32{0x83, 1, 1}, [3]uint32{}, [3]uint32{0xc, off / 512, uint32(len(volume) / 512)}),
+		off: string(volume),
+	}))
+	var r Reader = Direct{}
+	defer r.Close()
+	l, err := r.Layout(t.Context(), d)
+	if err != nil || len(l.Volumes) != 2 || l.Volumes[1].Name != "3" {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	v := l.Volumes[1]
+	tree, err := r.Open(t.Context(), d, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	treetest.Conform(t, tree, treetest.Options{
+		Device: io.NewSectionReader(d, v.Off, v.Size),
+		Reopen: func() (fs.Tree, error) { return r.Open(t.Context(), d, v) },
+	})
+	a, err := fs.Resolve(t.Context(), tree, tree.Root(), "file", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extents, err := tree.Extents(t.Context(), a.ID, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, extents[0].Len)
+	if _, err := d.ReadAt(got, v.Off+extents[0].At); err != nil || !bytes.HasPrefix(want, got) {
+		t.Errorf("%+v: %.20q, %v", extents[0], got, err)
+	}
+}

@@ -12,7 +12,7 @@ import (
 
 const (
 	maxDirBytes    = 8 << 20 // of one directory; systems stop at 2 MiB
-	maxDirClusters = 1 << 20 // of all together that are kept track of
+	maxDirClusters = 1 << 18 // of all together that are kept track of, in some 100 bytes each
 	maxDepth       = 1024
 	cachedDirBytes = 24 << 20
 )

@@ -143,7 +143,7 @@ func TestCorrupt(t *testing.T) {
 			img := m.make(dir("sub dir", kids...), file("f", "f"), dir("another", file("g", "g")))
 			meta := []treetest.Range{{Off: 0, Len: 512}, {Off: int64(m.fatOff), Len: 2048}, {Off: int64(m.rootOff), Len: 512}, {Off: int64(m.dataOff), Len: 40 * 512}}
 			treetest.Corrupt(t, treetest.Corruption{
-				Image: bytes.NewReader(img), Size: int64(len(img)), Meta: meta, N: 1000, Seed: uint64(bits),
+				Image: bytes.NewReader(img), Size: int64(len(img)), Meta: meta, N: 340, Seed: uint64(bits),
 				Open:   func(dev io.ReaderAt, size int64) (fs.Tree, error) { return fat.Open(dev, size) },
 				Limits: treetest.Limits{HeapBytes: 64 << 20},
 			})

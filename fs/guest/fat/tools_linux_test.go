@@ -62,7 +62,7 @@ func TestAgainstMtools(t *testing.T) {
 	}{
 		{"fat12", "-F 12 -s 8", 15 << 20, treetest.Plan{Seed: 12, Files: 100, Dirs: 12, FileBytes: 200 << 10}},
 		{"fat16", "-F 16 -s 4", 60 << 20, treetest.Plan{Seed: 16, Files: 200, Dirs: 30, FileBytes: 1 << 20, Deep: 20}},
-		{"fat32", "-F 32 -s 1 -f 2", 60 << 20, treetest.Plan{Seed: 32, Files: 250, Dirs: 30, FileBytes: 4 << 20, Deep: 20}},
+		{"fat32", "-F 32 -s 1 -f 2", 60 << 20, treetest.Plan{Seed: 32, Files: 250, Dirs: 30, FileBytes: 1 << 20, Deep: 20}},
 		{"fat32", "-F 32 -S 4096 -s 2", 700 << 20, treetest.Plan{Seed: 4096, Files: 100, Dirs: 10}},
 		{"fat32", "-F 32 -f 1 -R 4 -n ONE_FAT", 60 << 20, treetest.Plan{Seed: 1, Files: 20, Dirs: 4, FileBytes: 1 << 20}},
 	} {
