@@ -170,7 +170,7 @@ func TestProbe(t *testing.T) {
 		{"MD 1.1", size, map[int]string{0: md(0)}, found{format: "mdraid", uuid: idText, label: "host:0", why: "member of a Linux RAID 1, not readable yet"}},
 		{"MD 1.0 over an ext4", 64 << 10, map[int]string{56 << 10: md(112), 1024 + 0x38: "\x53\xef"}, found{format: "mdraid", uuid: idText, label: "host:0", why: "member of a Linux RAID 1, not readable yet"}},
 		{"MD whose superblock belongs elsewhere", size, map[int]string{4096: md(0)}, found{}},
-		{"MD 0.90", size + 1024, map[int]string{size - 64<<10: "\xfc\x4e\x2b\xa9" + zeros(4) + "\x5a" + zeros(11) + id[:4] + zeros(4) + "\x05" + zeros(23) + id[4:]}, found{format: "mdraid", uuid: idText, why: "member of a Linux RAID 5, not readable yet"}},
+		{"MD 0.90", size + 1024, map[int]string{size - 64<<10: "\xfc\x4e\x2b\xa9" + zeros(4) + "\x5a" + zeros(11) + id[:4] + zeros(4) + "\x05" + zeros(23) + id[4:]}, found{format: "mdraid", uuid: "04030201-0807-0605-0c0b-0a09100f0e0d", why: "member of a Linux RAID 5, not readable yet"}},
 		{"BitLocker", size, map[int]string{0: "\xeb\x58\x90-FVE-FS-"}, found{format: "bitlocker"}},
 		{"BitLocker To Go", size, map[int]string{0: fatSector()[:0x1a8] + "\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01" + zeros(70) + "\x55\xaa"}, found{format: "bitlocker"}},
 		{"ReFS", size, map[int]string{0: "\x00\x00\x00ReFS\x00" + zeros(48) + "\xef\xcd\xab\x89\x67\x45\x23\x01"}, found{format: "refs", uuid: "0123456789ABCDEF"}},
@@ -182,7 +182,7 @@ func TestProbe(t *testing.T) {
 		{"ReiserFS 3.6", size, map[int]string{64<<10 + 52: "ReIsEr2Fs" + zeros(23) + id + "a-label"}, found{format: "reiserfs", uuid: idText, label: "a-label"}},
 		{"ReiserFS 3.5", size, map[int]string{8<<10 + 52: "ReIsErFs"}, found{format: "reiserfs"}},
 		{"VMFS", size, map[int]string{1 << 20: "\x0d\xd0\x01\xc0"}, found{format: "vmfs"}},
-		{"UDF", size, map[int]string{32<<10 + 1: "BEA01", 34<<10 + 1: "NSR03", 36<<10 + 1: "TEA01", 512 << 10: "\x02\x00" + zeros(14) + "\x00\x80\x00\x00\x01\x01\x00\x00", 514 << 10: "\x01\x00", 516 << 10: "\x06\x00" + zeros(82) + "\x08a label" + zeros(119) + "\x08"}, found{format: "udf", label: "a label"}},
+		{"UDF", size, map[int]string{32<<10 + 1: "BEA01", 34<<10 + 1: "NSR03", 36<<10 + 1: "TEA01", 512 << 10: "\x02\x00" + zeros(10) + "\x00\x01\x00\x00" + "\x00\x80\x00\x00\x01\x01\x00\x00", 514 << 10: "\x01\x00", 516 << 10: "\x06\x00" + zeros(82) + "\x08a label" + zeros(119) + "\x08"}, found{format: "udf", label: "a label"}},
 		{"UDF and ISO 9660", size, map[int]string{32 << 10: "\x01CD001", 34<<10 + 1: "BEA01", 36<<10 + 1: "NSR02"}, found{format: "udf"}},
 		{"ZFS", size, map[int]string{
 			16 << 10: "\x01\x01\x00\x00" + zeros(8) + nvlist("version", "\x00\x00\x00\x08\x00\x00\x00\x01"+zeros(8)) +

@@ -1,6 +1,10 @@
 package guest
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
 
 // disc recognises ISO 9660 and UDF. Both have descriptors of 2 KiB from 32 KiB
 // on; a disc that is both is named UDF, since what is made so (by Windows, say)
@@ -32,7 +36,9 @@ func disc(w *window) (found, bool) {
 		break
 	}
 	if udf {
-		return found{format: "udf", label: udfLabel(w)}, true
+		f := found{format: "udf"}
+		f.label, f.uuid = udfNames(w)
+		return f, true
 	}
 	return iso, iso.format != ""
 }
@@ -47,13 +53,13 @@ func isoDate(dates ...[]byte) string {
 	return ""
 }
 
-// udfLabel finds the logical volume's identifier: the anchor in sector 256
-// leads to a row of descriptors, of which that of the logical volume has it.
-func udfLabel(w *window) string {
+// udfNames finds the logical volume's identifier and that of the volume set: the
+// anchor in sector 256 leads to a row of descriptors, which have them.
+func udfNames(w *window) (label, id string) {
 	for _, sector := range []int64{2048, 512, 4096} {
-		const anchorTag, logicalTag, endTag = 2, 6, 8
+		const primaryTag, anchorTag, logicalTag, endTag = 1, 2, 6, 8
 		a := w.at(256*sector, 512)
-		if a == nil || le.Uint16(a) != anchorTag {
+		if a == nil || le.Uint16(a) != anchorTag || int64(le.Uint32(a[12:])) != 256 {
 			continue
 		}
 		length, at := int64(le.Uint32(a[16:])), int64(le.Uint32(a[20:]))
@@ -62,10 +68,30 @@ func udfLabel(w *window) string {
 			if b == nil || le.Uint16(b) == endTag {
 				break
 			}
-			if le.Uint16(b) == logicalTag {
-				return dstring(b[84 : 84+128])
+			switch le.Uint16(b) {
+			case primaryTag:
+				id = udfUUID(dstring(b[72 : 72+128]))
+			case logicalTag:
+				label = dstring(b[84 : 84+128])
 			}
 		}
+		break
+	}
+	return label, id
+}
+
+// udfUUID makes sixteen hexadecimal digits of a volume set's identifier as blkid
+// does: UDF wants it to begin with that many, of which the first eight are a
+// time; what is no digit is given in hexadecimal itself.
+func udfUUID(set string) string {
+	digits := len(set) - len(strings.TrimLeft(set, "0123456789abcdefABCDEF"))
+	switch {
+	case digits >= 16:
+		return strings.ToLower(set[:16])
+	case digits >= 8 && len(set) >= 12:
+		return strings.ToLower(set[:8]) + fmt.Sprintf("%x", set[8:12])
+	case digits < 8 && len(set) >= 8:
+		return fmt.Sprintf("%x", set[:8])
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -70,6 +71,9 @@ func mdraid(w *window) (found, bool) {
 		return found{}, false
 	}
 	id := append(b[0x14:0x18:0x18], b[0x34:0x40]...)
+	for i := 0; i < len(id); i += 4 { // four numbers, shown as such
+		slices.Reverse(id[i : i+4])
+	}
 	return found{format: "mdraid", uuid: uuid(id), why: mdWhy(int32(le.Uint32(b[0x1c:])))}, true
 }
 

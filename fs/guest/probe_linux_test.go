@@ -80,6 +80,10 @@ func TestAgainstBlkid(t *testing.T) {
 		{"luks", 20 << 20, "cryptsetup -q luksFormat --type luks2 --label a-label --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file $/key %s"},
 		{"squashfs", 0, "mksquashfs $/key %s -quiet -no-progress"},
 		{"iso9660", 0, "genisoimage -quiet -R -J -V A_LABEL -o %s $/key"},
+		{"jfs", 64 << 20, "mkfs.jfs -q -L a-label %s"},
+		{"reiserfs", 64 << 20, "mkreiserfs -q -ff -l a-label %s"},
+		{"udf", 64 << 20, "mkudffs --utf8 -l a-läbel %s"},
+		{"udf", 64 << 20, "mkudffs -b 512 -m hd -l label --uuid 0123456789abcdef %s"},
 		{"f2fs", 64 << 20, "mkfs.f2fs -q -l a-läbel %s"},
 	}
 	for i, tt := range tests {
