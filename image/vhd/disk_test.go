@@ -248,6 +248,32 @@ func TestParentNames(t *testing.T) {
 	}
 }
 
+// TestNamesDoNotMultiply: a parent that is there and whose own parent is not ends
+// the search. Eight names on each floor would otherwise be 8^63 ways down.
+func TestNamesDoNotMultiply(t *testing.T) {
+	var all []locator
+	for i := range maxLocators {
+		all = append(all, locator{"W2ru", string(utf16Text(fmt.Sprintf("%d.vhd", i), le))})
+	}
+	b, _ := makeDisk(made{kind: differencing, locators: all}, make([]byte, 4096))
+	asked := 0
+	var open func(depth int) func(string) (Parent, error)
+	open = func(depth int) func(string) (Parent, error) {
+		return func(name string) (Parent, error) {
+			if asked++; asked > 1000 || depth == 0 {
+				return noParent(name)
+			}
+			return Open(bytes.NewReader(b), int64(len(b)), open(depth-1))
+		}
+	}
+	if _, err := Open(bytes.NewReader(b), int64(len(b)), open(63)); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("error is %v, want %v", err, fs.ErrNotExist)
+	}
+	if asked != 63+maxLocators {
+		t.Fatalf("it was asked for %d files, want %d", asked, 63+maxLocators)
+	}
+}
+
 // TestWrongParent: what is found must be the disk that the child was made over,
 // as it was then.
 func TestWrongParent(t *testing.T) {
