@@ -186,10 +186,18 @@ func (f *FS) addExtents(l *extentList, e extent, off, size int64) bool {
 type extentList struct {
 	list []fs.Extent
 	max  int
+	seen int // pieces that went into list
 }
+
+// maxPieces is how many pieces one call of Extents looks at. Many may join, and
+// in what is hostile be worth nothing.
+const maxPieces = 1 << 16
 
 // add says whether there may be room for more.
 func (l *extentList) add(x fs.Extent) bool {
+	if l.seen++; l.seen > maxPieces {
+		return false
+	}
 	if n := len(l.list); n > 0 {
 		last := &l.list[n-1]
 		if last.Kind == x.Kind && (x.Kind != fs.Stored || last.At+last.Len == x.At) {

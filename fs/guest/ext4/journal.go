@@ -181,11 +181,15 @@ func (f *FS) keptJournal(ino uint32, why error) (inode, error) {
 	return in, nil
 }
 
-// maxJournalExtents bounds how fragmented a journal may be.
-const maxJournalExtents = 1 << 18
+// How fragmented a journal may be, and how long; mke2fs makes none longer than
+// ten million blocks.
+const (
+	maxJournalExtents = 1 << 18
+	maxJournalBlocks  = 1 << 26
+)
 
 func (j *journal) findBlocks(in *inode) error {
-	end := uint64(in.size) >> j.f.sb.blockLog
+	end := min(uint64(in.size)>>j.f.sb.blockLog, maxJournalBlocks)
 	err := j.f.mapBlocks(in, 0, end, func(e extent) bool {
 		if !e.hole() {
 			j.extents = append(j.extents, e)

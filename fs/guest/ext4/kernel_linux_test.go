@@ -47,8 +47,8 @@ func TestKernel(t *testing.T) {
 			image := makeImage(t, form.mib, form.args...)
 			m := mount(t, image, "noatime")
 			plan := treetest.Linux(uint64(i))
-			plan.Files, plan.Dirs, plan.FileBytes, plan.BigDir = 40, 12, 256<<10, 400
-			plan.Huge = form.name == "ext3" || form.name == "ext4" // gigabytes of zeros to read
+			plan.Files, plan.Dirs, plan.FileBytes, plan.BigDir = 20, 8, 128<<10, 300
+			plan.Huge = form.name == "ext4" // gigabytes of zeros to read
 			if os.Getenv("HOLDFAST_LONG") == "1" {
 				plan.Huge = true
 				plan.Files, plan.Dirs, plan.FileBytes, plan.BigDir = 1000, 80, 2<<20, 10000
@@ -67,7 +67,7 @@ func TestKernel(t *testing.T) {
 			if len(f.Notes()) > 0 {
 				t.Errorf("notes of a clean file system: %q", f.Notes())
 			}
-			treetest.Conform(t, f, treetest.Options{Device: file, MaxInodes: 200, Reopen: reopener(file, f.size)})
+			treetest.Conform(t, f, treetest.Options{Device: file, MaxInodes: 80, Reopen: reopener(file, f.size)})
 		})
 	}
 }

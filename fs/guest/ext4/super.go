@@ -112,6 +112,10 @@ type super struct {
 
 	groups uint32
 	at     uint64 // block that this super block is in
+
+	// stray says that there is a checksum though the features say that there
+	// are none. It may be those that are damaged.
+	stray bool
 }
 
 func (s *super) blockBytes() int64        { return 1 << s.blockLog }
@@ -210,6 +214,7 @@ func decodeSuper(b []byte) (*super, error) {
 		s.freeBlocks |= uint64(le.Uint32(b[344:])) << 32
 		s.descBytes = int(le.Uint16(b[254:]))
 	}
+	s.stray = !s.csum() && le.Uint32(b[1020:]) != 0
 	s.seed = crc32c(^uint32(0), s.uuid[:])
 	if s.has(incompatCsumSeed) {
 		s.seed = le.Uint32(b[624:])
@@ -329,18 +334,24 @@ func (s *super) groupStart(group uint32) uint64 {
 // copies, and then says so.
 func findSuper(dev io.ReaderAt, size int64) (s *super, note string, err error) {
 	s, err = readSuper(dev, size, superAt)
-	if err == nil || !isDamaged(err) {
+	if (err == nil && !s.stray) || (err != nil && !isDamaged(err)) {
 		return s, "", err
+	}
+	why := err
+	if err == nil {
+		why = damaged("a checksum where there are said to be none")
 	}
 	for blockLog := uint(10); blockLog <= 10+maxBlockLog; blockLog++ {
 		for _, group := range []uint32{1, 3, 5, 7, 9, 25, 27, 49} {
-			if s := backupSuper(dev, size, blockLog, group); s != nil {
-				note = fmt.Sprintf("The super block is damaged (%v); the copy in group %d is used instead.", err, group)
-				return s, note, nil
+			b := backupSuper(dev, size, blockLog, group)
+			if b == nil || (err == nil && (!b.csum() || b.uuid != s.uuid)) {
+				continue
 			}
+			note = fmt.Sprintf("The super block is damaged (%v); the copy in group %d is used instead.", why, group)
+			return b, note, nil
 		}
 	}
-	return nil, "", err
+	return s, "", err
 }
 
 // backupSuper reads the copy of the super block in a group as large as a group
