@@ -61,6 +61,12 @@ func (f *FS) noteState() {
 	if f.sb.state&stateErrors != 0 {
 		f.notes = append(f.notes, "The file system is marked as having errors: its own system found damage in it.")
 	}
+	if f.sb.compat&compatHasJournal == 0 && f.sb.state&stateClean == 0 {
+		f.notes = append(f.notes, "The file system was in use and has no journal: what was being changed may be half done.")
+	}
+	if f.sb.compat&compatHasJournal == 0 && f.sb.has(incompatRecover) {
+		f.notes = append(f.notes, "The file system says that its journal must be replayed, but it has none.")
+	}
 	if f.sb.blocks > uint64(f.size)>>f.sb.blockLog {
 		f.notes = append(f.notes, fmt.Sprintf("The file system says it has %d bytes, its device has %d.",
 			f.sb.blocks<<f.sb.blockLog, f.size))

@@ -200,8 +200,30 @@ func TestHashes(t *testing.T) {
 				if ino, ok := f.findHashed(&root, "not there"); ino != 0 || !ok {
 					t.Errorf("a name that is not there: %d, %v", ino, ok)
 				}
+				debugfs(t, image, "ssv flags 0") // as before anybody wrote it down
+				f, _ = openImage(t, image)
+				if _, ok := f.findHashed(&root, names[0]); ok {
+					t.Error("hashed by a sign that nobody told")
+				}
+				lookup(t, f, names[0])
 			})
 		}
+	}
+}
+
+// TestDirtyWithoutJournal says that nobody can tell.
+func TestDirtyWithoutJournal(t *testing.T) {
+	testreq.Need(t, "loop", "mke2fs")
+	image := makeImage(t, 4, "-O", "none,filetype")
+	m := mount(t, image, "noatime")
+	syncFS(t, m.dir)
+	dirty := copyImage(t, image)
+	m.unmount()
+	if f, _ := openImage(t, dirty); len(f.Notes()) != 1 {
+		t.Errorf("notes %q", f.Notes())
+	}
+	if f, _ := openImage(t, image); len(f.Notes()) != 0 {
+		t.Errorf("notes once it is unmounted: %q", f.Notes())
 	}
 }
 
@@ -368,6 +390,27 @@ func TestDeviceErrors(t *testing.T) {
 	if _, err := f.ReadAt(t.Context(), a.ID, make([]byte, 100), 0); err != nil {
 		t.Errorf("ReadAt once the device is well = %v", err)
 	}
+	in, err := f.inode(rootIno)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, at, err := f.fileBlock(&in, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sick.from, sick.to = int64(at+1)<<10, int64(at+2)<<10 // beside it
+	if f, err = Open(sick, int64(len(image))); err != nil {
+		t.Fatal(err)
+	}
+	lookup(t, f, "medium")
+	sick.from = int64(at) << 10
+	if f, err = Open(sick, int64(len(image))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Lookup(t.Context(), f.Root(), "medium"); !errors.Is(err, fs.ErrRetry) {
+		t.Errorf("Lookup in a directory that can't be read: %v", err)
+	}
+
 	cut := int64(600 << 10)
 	g, err := Open(bytes.NewReader(image[:cut]), cut)
 	if err != nil || len(g.Notes()) != 1 {
@@ -375,14 +418,19 @@ func TestDeviceErrors(t *testing.T) {
 	}
 }
 
+// sickDevice answers err, or fs.ErrRetry for what is between two bytes.
 type sickDevice struct {
 	*bytes.Reader
-	err error
+	err      error
+	from, to int64
 }
 
 func (s *sickDevice) ReadAt(p []byte, off int64) (int, error) {
 	if s.err != nil {
 		return 0, s.err
+	}
+	if off < s.to && off+int64(len(p)) > s.from {
+		return 0, fs.ErrRetry
 	}
 	return s.Reader.ReadAt(p, off)
 }

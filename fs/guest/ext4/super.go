@@ -74,8 +74,11 @@ const (
 	flagUnsignedHash = 2
 )
 
-// stateErrors of s_state: Linux found damage while the file system was mounted.
-const stateErrors = 2
+// Bits of s_state: it was unmounted, and Linux found damage while it was mounted.
+const (
+	stateClean  = 1
+	stateErrors = 2
+)
 
 // super is what we use of the super block.
 type super struct {
