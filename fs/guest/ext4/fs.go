@@ -52,12 +52,20 @@ func Open(dev io.ReaderAt, size int64) (*FS, error) {
 	if err := f.replay(note != ""); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	f.noteState()
+	f.noteState(note != "")
 	return f, nil
 }
 
-// noteState notes what people should know before they trust the tree.
-func (f *FS) noteState() {
+// noteState notes what people should know before they trust the tree. A copy of
+// the super block has the state of long ago.
+func (f *FS) noteState(backup bool) {
+	if f.sb.blocks > uint64(f.size)>>f.sb.blockLog {
+		f.notes = append(f.notes, fmt.Sprintf("The file system says it has %d bytes, its device has %d.",
+			f.sb.blocks<<f.sb.blockLog, f.size))
+	}
+	if backup {
+		return
+	}
 	if f.sb.state&stateErrors != 0 {
 		f.notes = append(f.notes, "The file system is marked as having errors: its own system found damage in it.")
 	}
@@ -66,10 +74,6 @@ func (f *FS) noteState() {
 	}
 	if f.sb.compat&compatHasJournal == 0 && f.sb.has(incompatRecover) {
 		f.notes = append(f.notes, "The file system says that its journal must be replayed, but it has none.")
-	}
-	if f.sb.blocks > uint64(f.size)>>f.sb.blockLog {
-		f.notes = append(f.notes, fmt.Sprintf("The file system says it has %d bytes, its device has %d.",
-			f.sb.blocks<<f.sb.blockLog, f.size))
 	}
 }
 

@@ -95,7 +95,18 @@ func mount(tb testing.TB, image, options string) *mounted {
 	tb.Helper()
 	testreq.Need(tb, "loop", "mount", "umount")
 	m := &mounted{tb: tb, dir: tb.TempDir()}
-	run(tb, "mount", "-t", "ext4", "-o", "loop,"+options, image, m.dir)
+	// Whoever looks at all loop devices at this moment keeps the one that the
+	// image had before from being let go.
+	for try := 0; ; try++ {
+		out, err := exec.Command("mount", "-t", "ext4", "-o", "loop,"+options, image, m.dir).CombinedOutput()
+		if err == nil {
+			break
+		}
+		if try == 50 || !bytes.Contains(out, []byte("busy")) {
+			tb.Fatalf("mount %s: %v\n%s", options, err, out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	m.on = true
 	tb.Cleanup(func() {
 		if m.on {

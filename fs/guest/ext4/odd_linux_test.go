@@ -211,6 +211,44 @@ func TestHashes(t *testing.T) {
 	}
 }
 
+// TestHashCollisions looks up names of one hash that fill several blocks.
+func TestHashCollisions(t *testing.T) {
+	testreq.Need(t, "loop", "mke2fs", "tune2fs")
+	image := makeImage(t, 16, "-b", "1024", "-O", "none,filetype,extent,dir_index,sparse_super,metadata_csum")
+	run(t, "tune2fs", "-E", "hash_alg=legacy", image)
+	m := mount(t, image, "noatime")
+	create := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(m.dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 200 {
+		create(fmt.Sprintf("%0200d", i))
+	}
+	// After so many p, the legacy hash of each of these is the same.
+	var names []string
+	for _, end := range strings.Fields("aaaaaa bQlAt5 bRh02r ho9CGq jQlwM3 mtc6JP puLDjK pFwVr8 p5ofvw u9FDaV vE5w5t CFixHz DXuge3 D1nZYS") {
+		names = append(names, strings.Repeat("p", 240)+end)
+		create(names[len(names)-1])
+	}
+	m.unmount()
+	f, _ := openImage(t, image)
+	root, err := f.inode(rootIno)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := hashName(hashLegacy, f.sb.hashSeed, names[0])
+	for _, name := range names {
+		if h := hashName(hashLegacy, f.sb.hashSeed, name); h != hash {
+			t.Errorf("%q: hash %08x, want %08x", name, h, hash)
+		}
+		if ino, ok := f.findHashed(&root, name); ino == 0 || !ok {
+			t.Errorf("%q: %d, %v", name, ino, ok)
+		}
+	}
+}
+
 // TestDirtyWithoutJournal says that nobody can tell.
 func TestDirtyWithoutJournal(t *testing.T) {
 	testreq.Need(t, "loop", "mke2fs")
