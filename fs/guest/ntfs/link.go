@@ -3,6 +3,7 @@ package ntfs
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"holdfast/fs"
@@ -109,7 +110,7 @@ func (f *FS) windowsTarget(n *node) (string, error) {
 			if up == 0 && len(parts) == 0 {
 				return ".", err
 			}
-			return strings.Join(append(strings.Split(strings.Repeat("../", up), "/")[:up], parts...), "/"), err
+			return strings.Join(append(slices.Repeat([]string{".."}, up), parts...), "/"), err
 		}
 	}
 	if l.shown == "" {
