@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +20,8 @@ import (
 // default.
 type Options struct {
 	// Command starts the process, in which Main must run. Default: this program
-	// with Verb. (A program of tests needs a TestMain that knows it, or it will
-	// begin its tests once more.)
+	// with Verb. A program of tests has to say it, and to know it in its
+	// TestMain: else it would begin its tests once more.
 	Command []string
 
 	MemoryBytes int64         // for the reading of all its volumes; default 512 MiB
@@ -85,6 +87,9 @@ var _ guest.Reader = (*Child)(nil)
 // bounds that. What could not be had of the confinement is logged; only an
 // error of the program itself or of the machine fails.
 func Start(ctx context.Context, opt Options) (*Child, error) {
+	if len(opt.Command) == 0 && strings.HasSuffix(os.Args[0], ".test") {
+		return nil, fmt.Errorf("a program of tests, without a command for the reading process: %w", fs.ErrInvalid)
+	}
 	c := &Child{
 		opt: opt.withDefaults(), closing: make(chan struct{}), starter: make(chan struct{}, 1), alone: make(chan struct{}, 1),
 		hashing: maphash.MakeSeed(), suspects: map[uint64]suspect{},
