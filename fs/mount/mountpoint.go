@@ -123,9 +123,9 @@ func unmount(dir string, force bool) error {
 }
 
 // readAheadKiB is how far the kernel reads ahead in a file that is read from
-// front to back: several requests of readBytes, so that one is being answered
+// front to back: two requests of readBytes, so that one is being answered
 // while another is copied. Linux begins with 128 KiB.
-const readAheadKiB = 4 * readBytes >> 10
+const readAheadKiB = 2 * readBytes >> 10
 
 // raiseReadAhead lets the kernel read ahead in large requests; only root can.
 func raiseReadAhead(dir string) error {
