@@ -36,6 +36,12 @@ type childInput struct {
 	Depth   int
 	Limit   time.Duration
 
+	// For "stream": how much of File from its beginning, how often, and
+	// whether the kernel may keep the pages.
+	Bytes  int64
+	Passes int
+	Keep   bool
+
 	// For "work".
 	Disk   string // to back up; "": restore the latest point to Target
 	Target string
@@ -68,6 +74,10 @@ func runChild(job string) (err error) {
 		return childMany(in)
 	case "open":
 		return childOpen(in)
+	case "stream":
+		return childStream(in)
+	case "loopback":
+		return childLoopback(in)
 	}
 	return errors.New("unknown job")
 }

@@ -46,7 +46,18 @@ func (b *runner) cold(ctx context.Context) (*result, error) {
 			{"reads", func(f figures) string { return fmt.Sprint(f.Reads) }},
 		},
 	}
-	tools := with(b.plain, b.borg, b.secret, b.restic, b.kopia)
+	if r.Rows, err = b.coldRows(ctx, d, with(b.plain, b.borg, b.secret, b.restic, b.kopia)); err != nil {
+		return nil, err
+	}
+	coldGoals(r, r.Rows)
+	r.note("ours through the Go API in a new process, peers through their mount, freshly mounted; the repository's files dropped from the page cache")
+	r.note("\"read / asked\" is what the process made the storage read, per byte asked, the kernel's read-ahead included")
+	return r, nil
+}
+
+// coldRows lets tools take turns at reading random pages of the disk from a
+// restore point.
+func (b *runner) coldRows(ctx context.Context, d disk, tools []tool) (rows []figures, err error) {
 	for _, depth := range depths {
 		runs := make([][]figures, len(tools))
 		for range b.times() {
@@ -64,25 +75,27 @@ func (b *runner) cold(ctx context.Context) (*result, error) {
 			}
 		}
 		for _, run := range runs {
-			r.Rows = append(r.Rows, median(run))
+			rows = append(rows, median(run))
 		}
 	}
+	return rows, nil
+}
+
+// coldGoals compares each of ours with the best peer.
+func coldGoals(r *result, rows []figures) {
 	for _, depth := range depths {
 		var best figures
-		for _, f := range r.Rows {
+		for _, f := range rows {
 			if f.Peer && f.Depth == depth && f.IOPS > best.IOPS {
 				best = f
 			}
 		}
-		for _, f := range r.Rows {
+		for _, f := range rows {
 			if !f.Peer && f.Depth == depth {
 				r.atLeast(fmt.Sprintf("%d in flight: IOPS of %s / %s", depth, f.Tool, best.Tool), f.IOPS/best.IOPS, 10)
 			}
 		}
 	}
-	r.note("ours through the Go API in a new process, peers through their mount, freshly mounted; the repository's files dropped from the page cache")
-	r.note("\"read / asked\" is what the process made the storage read, per byte asked, the kernel's read-ahead included")
-	return r, nil
 }
 
 // readReport is what came of random reads.
@@ -235,39 +248,25 @@ func verify(image string, offsets []int64, sums []uint32) error {
 	return nil
 }
 
-// readMounted reads through a peer's mount.
+// readMounted reads through a mount.
 func (b *runner) readMounted(ctx context.Context, t tool, s site, offsets []int64, depth int) (r readReport, err error) {
-	mountpoint := filepath.Join(b.opt.work, "out", "mnt")
-	if err := os.MkdirAll(mountpoint, 0o755); err != nil {
+	mountpoint, err := b.mountpoint("mnt")
+	if err != nil {
 		return r, err
 	}
 	c, pattern := t.mount(s, "first", mountpoint)
-	cmd := c.prepare(context.WithoutCancel(ctx))
-	if err := cmd.Start(); err != nil {
-		return r, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	defer func() {
-		if e := unmount(mountpoint); e != nil {
-			err = errors.Join(err, e, cmd.Process.Kill())
+	err = serving(ctx, server{*c, pattern}, mountpoint, func(image string, pid int) error {
+		// The mount has read its index by now; the data shall be cold.
+		if err := chill(s.dir); err != nil {
+			return err
 		}
-		<-ended
-	}()
-	image, err := appears(ctx, pattern, ended)
-	if err != nil {
-		return r, fmt.Errorf("mount: %w", err)
-	}
-	// The mount has read its index by now; the data shall be cold.
-	if err := chill(s.dir); err != nil {
-		return r, err
-	}
-	in := childInput{File: image, Server: cmd.Process.Pid, Offsets: offsets, Depth: depth, Limit: b.opt.readTime}
-	out, err := startChild(ctx, "read", in)
-	if err != nil {
-		return r, err
-	}
-	return r, json.Unmarshal(out, &r)
+		out, err := startChild(ctx, "read", childInput{File: image, Server: pid, Offsets: offsets, Depth: depth, Limit: b.opt.readTime})
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(out, &r)
+	})
+	return r, err
 }
 
 // appears waits until a path matches, or the process that should bring it has

@@ -30,6 +30,7 @@ func tables() []table {
 		{name: "random", make: (*runner).random},
 		{name: "restore", make: (*runner).restore},
 		{name: "cold", make: (*runner).cold},
+		{name: "mount", make: (*runner).mount},
 		{name: "merge", make: (*runner).merge},
 		{name: "sweep", make: (*runner).sweep, alone: true},
 		{name: "scrub", make: (*runner).scrub},
@@ -251,6 +252,9 @@ func backedUp(_ site, t tool, out []byte, f *figures) error {
 
 // fullSite returns a site with one backup of the dense disk.
 func (b *runner) fullSite(ctx context.Context, t tool) (site, error) {
+	if m, ok := t.(mountedHoldfast); ok {
+		t = m.holdfast // read in another way, not another site
+	}
 	if s, ok := b.fulls[t.label()]; ok {
 		return s, nil
 	}
