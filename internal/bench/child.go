@@ -78,6 +78,12 @@ func runChild(job string) (err error) {
 		return childStream(in)
 	case "loopback":
 		return childLoopback(in)
+	case "list":
+		return childList(in)
+	case "readall":
+		return childReadAll(in)
+	case "nodes":
+		return childNodes(in)
 	}
 	return errors.New("unknown job")
 }

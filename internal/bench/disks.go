@@ -35,6 +35,7 @@ const (
 	hugeDisk   = "huge"
 	dbDisk     = "database"
 	dbSecond   = "database, second version"
+	manyDisk   = "many files"
 )
 
 // disk returns a disk, which is made unless it is there from an earlier bench
@@ -77,11 +78,17 @@ func (b *runner) disk(ctx context.Context, name string) (disk, error) {
 // diskKey says all that a disk depends on.
 func (b *runner) diskKey(name string) string {
 	o := b.opt
-	return fmt.Sprint("6 ", name, o.seed, o.from, o.dense, o.sparse, o.huge, o.db, o.writes)
+	key := fmt.Sprint("6 ", name, o.seed, o.from, o.dense, o.sparse, o.huge, o.db, o.writes)
+	if name == manyDisk {
+		key = fmt.Sprint("1 ", name, o.many)
+	}
+	return key
 }
 
 func (b *runner) makeDisk(ctx context.Context, name string, d disk) (disk, error) {
 	switch name {
+	case manyDisk:
+		return d, b.makeMany(ctx, d.image())
 	case dbDisk:
 		return d, makeDatabase(d.image(), b.opt.db, b.opt.seed)
 	case dbSecond:

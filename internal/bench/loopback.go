@@ -6,6 +6,7 @@ import (
 	"context"
 	"os/signal"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -19,15 +20,16 @@ func childLoopback(in childInput) error {
 	if err != nil {
 		return err
 	}
-	return serveNodes(root, in.File, "loopback", fuse.MountOptions{DisabledCapabilities: fuse.CAP_PASSTHROUGH})
+	return serveNodes(root, in.File, "loopback", fuse.MountOptions{DisabledCapabilities: fuse.CAP_PASSTHROUGH}, time.Second)
 }
 
-// serveNodes serves a file system of go-fuse's node interface on a directory.
-func serveNodes(root gofs.InodeEmbedder, dir, name string, opt fuse.MountOptions) error {
+// serveNodes serves a file system of go-fuse's node interface on a directory. The
+// kernel needn't ask again about what it was told for the time valid.
+func serveNodes(root gofs.InodeEmbedder, dir, name string, opt fuse.MountOptions, valid time.Duration) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	opt.Name, opt.FsName, opt.DirectMount = name, "bench", true
-	s, err := gofs.Mount(dir, root, &gofs.Options{NullPermissions: true, MountOptions: opt})
+	s, err := gofs.Mount(dir, root, &gofs.Options{NullPermissions: true, EntryTimeout: &valid, AttrTimeout: &valid, MountOptions: opt})
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type options struct {
 	readTime          time.Duration
 	history           int64
 	chunks, points    int
+	many              int
 	goBenchTime, pkgs string
 }
 
@@ -98,6 +99,7 @@ func parseOptions() (options, error) {
 	sizeFlag(&opt.history, "history", "192M", "size of the disk with many points, tables merge, synthesize and copy")
 	flag.IntVar(&opt.chunks, "chunks", 1_000_000, "chunks of the synthetic store, table sweep; 10000000 take some ten minutes to make")
 	flag.IntVar(&opt.points, "points", 10_000, "points of the table list")
+	flag.IntVar(&opt.many, "files", 1_000_000, "files of the table tree")
 	flag.DurationVar(&opt.readTime, "readtime", 10*time.Second, "longest time of one run of cold reads")
 	flag.StringVar(&opt.goBenchTime, "benchtime", "200ms", "of the Go benchmarks, table micro")
 	flag.StringVar(&opt.pkgs, "packages", "./repo/... ./image/...", "with Go benchmarks, table micro")
