@@ -197,10 +197,7 @@ func mountOptions(opt Options, log *slog.Logger, raw *served) *fuse.MountOptions
 		DisableSplice:           true, // what is read is in memory
 		DisableXAttrs:           !raw.hasXattrs(),
 		EnableSymlinkCaching:    true,
-		// A plain listing asks for names, one that looks at each file for
-		// attributes too.
-		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
-		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Logger:                  slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		PanicHandler: func(p any) fuse.Status {
 			log.Error("panic while serving a request", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			return fuse.EIO

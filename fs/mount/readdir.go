@@ -46,7 +46,11 @@ func (s *served) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 }
 
 // ReadDirPlus answers with attributes too, where they can be had: what can't be
-// described is there by its name, and asking for it tells why.
+// described is there by its name, and asking for it tells why. It is what every
+// listing asks for. (Linux would also decide that by itself, but with the first
+// part of a directory, and most programs list all of it before they look at what
+// is in it. Then each file is a question of its own, which takes eight times as
+// long as this takes for a file that nobody looks at.)
 func (s *served) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	r := s.begin(cancel)
 	defer r.end()
