@@ -114,22 +114,6 @@ func (p *pool[K, V]) has(k K) bool {
 	return p.all[k] != nil
 }
 
-// drop has the next acquire of k open it anew. The value closes when nobody
-// uses it any more.
-func (p *pool[K, V]) drop(k K) {
-	p.mu.Lock()
-	h := p.all[k]
-	end := false
-	if h != nil {
-		p.forget(k, h)
-		end = h.uses == 0
-	}
-	p.mu.Unlock()
-	if end {
-		p.close(h.v)
-	}
-}
-
 // forget takes h out of the pool. The caller holds mu.
 func (p *pool[K, V]) forget(k K, h *held[V]) {
 	if p.all[k] == h {

@@ -17,11 +17,11 @@ import (
 	"holdfast/repo/vfs"
 )
 
-// A world is a repository in memory and its owner.
+// A world is a repository, in memory or not, and its owner.
 type world struct {
 	t       *testing.T
-	mem     *vfs.Mem
-	state   *vfs.Mem
+	mem     vfs.FS // the repository
+	state   vfs.FS
 	clock   atomic.Int64 // seconds
 	owner   *repo.Owner
 	options repo.Options
@@ -31,7 +31,12 @@ var epoch = time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, mem: vfs.NewMem(), state: vfs.NewMem()}
+	return newWorldIn(t, vfs.NewMem(), vfs.NewMem())
+}
+
+func newWorldIn(t *testing.T, mem, state vfs.FS) *world {
+	t.Helper()
+	w := &world{t: t, mem: mem, state: state}
 	_, err := repo.Create(t.Context(), w.mem, repo.CreateOptions{
 		Geometry: chunk.Geometry{ChunkBytes: 256 << 10, FrameBytes: 64 << 10}, PackBytes: repo.MinPackBytes,
 		Compression: "s2", ReserveBytes: 8192, State: w.state, Now: w.now,
