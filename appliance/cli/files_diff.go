@@ -90,8 +90,10 @@ func (d *differ) end() error {
 		if err := d.json.end(jsonField{"entries", d.n.Entries}, jsonField{"readBytes", d.n.ReadBytes}); err != nil {
 			return err
 		}
-	} else {
+	} else if d.found > 0 {
 		d.app.say("%d of %d files and directories differ", d.found, d.n.Entries)
+	} else {
+		d.app.say("No file differs.")
 	}
 	switch {
 	case d.failed > 0:
@@ -169,9 +171,12 @@ func (d *differ) fail(path string, err error) {
 
 // compare tells of the differences between two directories or files.
 func (d *differ) compare(ctx context.Context, a, b *found) error {
-	same, err := d.same(ctx, a.vol, b.vol)
+	same, changed, err := d.same(ctx, a.vol, b.vol)
 	if err != nil {
 		return err
+	}
+	if !changed && a.attr.ID == b.attr.ID {
+		return nil // the same blocks are the same files
 	}
 	opt := compare.Options{
 		Same: same,
@@ -226,23 +231,24 @@ func (d *differ) print(fd fileDiff) error {
 	return err
 }
 
-// same asks the repository in what the disks differ, and returns how much of a
-// stretch of the volume is the same in both.
-func (d *differ) same(ctx context.Context, a, b *volume) (func(off, n int64) int64, error) {
+// same asks the repository in what the disks differ. It returns how much of a
+// stretch of the volume is the same in both, and whether anything may not be.
+func (d *differ) same(ctx context.Context, a, b *volume) (same func(off, n int64) int64, differs bool, err error) {
 	if a.Off != b.Off {
-		return nil, nil
+		return nil, true, nil
 	}
 	var changed []repo.Range // ascending, not touching
 	end := a.Off + max(a.Size, b.Size)
-	err := d.repo.Diff(ctx, a.dev, b.dev, func(off, n int64) error {
+	err = d.repo.Diff(ctx, a.dev, b.dev, func(off, n int64) error {
 		if off < end && off+n > a.Off {
 			changed = append(changed, repo.Range{Off: off, Len: n})
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
+	differs = len(changed) > 0 || a.Size != b.Size || a.Format != b.Format
 	return func(off, n int64) int64 {
 		off += a.Off
 		i := sort.Search(len(changed), func(i int) bool { return changed[i].Off+changed[i].Len > off })
@@ -250,5 +256,5 @@ func (d *differ) same(ctx context.Context, a, b *volume) (func(off, n int64) int
 			return n
 		}
 		return max(0, changed[i].Off-off)
-	}, nil
+	}, differs, nil
 }
