@@ -1,0 +1,255 @@
+package nfs
+
+import "sync"
+
+// lane is a kind of work with workers of its own, so that one kind never waits
+// behind another.
+type lane uint8
+
+const (
+	laneMeta  lane = iota // attributes, names looked up, directories read
+	laneRead              // reads that may have to wait
+	laneWrite             // writes and commits
+	laneNames             // changes of names and attributes
+	lanes
+)
+
+// job is a request on its way to a worker.
+type job interface {
+	// run does it, and sees to it that what it holds is released at last.
+	run()
+
+	// drop ends a job whose connection is gone; false if it is to run after all,
+	// because somebody else waits for it.
+	drop() bool
+}
+
+// sched hands jobs to workers, each connection in turn, and keeps count of the
+// bytes that are held for connections: for their long requests, for the replies
+// of reads under way, and for replies that clients have not taken yet.
+//
+// A connection that holds its share gets no more work and is not read from; the
+// share is limit divided by the connections, at most perConn. One request it
+// gets in any case, a long one if all together hold less than limit.
+type sched struct {
+	limit   int64
+	perConn int64
+
+	mu      sync.Mutex // guards all below and every account
+	held    int64
+	peak    int64
+	conns   int
+	starved []*account // that wait because of limit, not of their share
+	lanes   [lanes]struct {
+		workers, busy int
+		ready         []*account // those with jobs, in turn
+	}
+	wg sync.WaitGroup // of workers
+}
+
+// account is a connection's part of a sched.
+type account struct {
+	held    int64
+	pending int // jobs that no worker has begun
+	queues  [lanes][]queued
+	room    sync.Cond // L is the sched's mu
+	dead    bool
+}
+
+type queued struct {
+	job  job
+	cost int64 // bytes to hold while it runs and until its reply is sent
+}
+
+const (
+	// maxPending is how many requests of a connection wait for workers.
+	maxPending = 1024
+
+	// alwaysBytes is what a connection that holds nothing gets at any time.
+	alwaysBytes = 64 << 10
+)
+
+func newSched(limit, perConn int64, workers [lanes]int) *sched {
+	s := &sched{limit: limit, perConn: perConn}
+	for i := range s.lanes {
+		s.lanes[i].workers = workers[i]
+	}
+	return s
+}
+
+func (s *sched) open() *account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns++
+	a := &account{}
+	a.room.L = &s.mu
+	return a
+}
+
+// close lets nobody wait for a any more. Jobs that no worker has begun are
+// dropped, or run if somebody else waits for them.
+func (s *sched) close(a *account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns--
+	a.dead = true
+	a.room.Broadcast()
+	s.startAll()
+}
+
+type verdict uint8
+
+const (
+	fits verdict = iota
+	overShare
+	overLimit
+)
+
+// judge says whether a may hold n bytes more, of which a request that has own
+// bytes already is to be the owner. Under mu.
+func (s *sched) judge(a *account, n, own int64) verdict {
+	switch {
+	case a.dead || n == 0:
+		return fits
+	case a.held == own:
+		if own+n <= alwaysBytes || s.held+n <= s.limit || s.held == own {
+			return fits
+		}
+		return overLimit
+	case a.held+n > min(s.perConn, s.limit/int64(max(s.conns, 1))):
+		return overShare
+	case s.held+n > s.limit:
+		return overLimit
+	}
+	return fits
+}
+
+// hold counts n bytes for a, whether they fit or not.
+func (s *sched) hold(a *account, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(a, n)
+}
+
+func (s *sched) add(a *account, n int64) {
+	a.held += n
+	s.held += n
+	s.peak = max(s.peak, s.held)
+}
+
+// wait returns once a, with own bytes of the request in question, may hold n
+// bytes more, which it then does, and its jobs are not too many. It is false if
+// the connection is gone.
+func (s *sched) wait(a *account, n, own int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !a.dead {
+		v := s.judge(a, max(n, 1), own)
+		if v == fits && a.pending < maxPending {
+			s.add(a, n)
+			return true
+		}
+		if v == overLimit {
+			s.starved = append(s.starved, a)
+		}
+		a.room.Wait()
+	}
+	return false
+}
+
+// full says whether wait(a, 0, 0) would wait.
+func (s *sched) full(a *account) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return a.pending >= maxPending || s.judge(a, 1, 0) != fits
+}
+
+// release is the opposite of hold.
+func (s *sched) release(a *account, n int64) {
+	if n == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.held -= n
+	s.held -= n
+	a.room.Signal()
+	for _, other := range s.starved {
+		other.room.Signal()
+	}
+	s.starved = s.starved[:0]
+	s.startAll()
+}
+
+// submit queues a job.
+func (s *sched) submit(a *account, l lane, j job, cost int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.pending++
+	if a.queues[l] = append(a.queues[l], queued{j, cost}); len(a.queues[l]) == 1 {
+		s.lanes[l].ready = append(s.lanes[l].ready, a)
+	}
+	s.start(l)
+}
+
+func (s *sched) startAll() {
+	for l := range lanes {
+		s.start(l)
+	}
+}
+
+// start begins workers of a lane for as many jobs as there are. Under mu.
+func (s *sched) start(l lane) {
+	lane := &s.lanes[l]
+	for lane.busy < lane.workers {
+		a, q, ok := s.next(l)
+		if !ok {
+			return
+		}
+		lane.busy++
+		s.wg.Add(1)
+		go s.work(l, a, q)
+	}
+}
+
+// next takes the next job that may run and counts what it holds. Under mu.
+func (s *sched) next(l lane) (*account, queued, bool) {
+	lane := &s.lanes[l]
+	for range len(lane.ready) {
+		a := lane.ready[0]
+		lane.ready = lane.ready[1:]
+		q := a.queues[l][0]
+		if s.judge(a, q.cost, 0) != fits {
+			lane.ready = append(lane.ready, a)
+			continue
+		}
+		a.queues[l][0] = queued{}
+		if a.queues[l] = a.queues[l][1:]; len(a.queues[l]) > 0 {
+			lane.ready = append(lane.ready, a)
+		}
+		a.pending--
+		a.room.Signal()
+		s.add(a, q.cost)
+		return a, q, true
+	}
+	return nil, queued{}, false
+}
+
+func (s *sched) work(l lane, a *account, q queued) {
+	defer s.wg.Done()
+	for ok := true; ok; {
+		s.mu.Lock()
+		dead := a.dead
+		s.mu.Unlock()
+		if dead && q.job.drop() {
+			s.release(a, q.cost)
+		} else {
+			q.job.run()
+		}
+		s.mu.Lock()
+		if a, q, ok = s.next(l); !ok {
+			s.lanes[l].busy--
+		}
+		s.mu.Unlock()
+	}
+}
