@@ -257,8 +257,8 @@ func (c *Child) start(ctx context.Context) (*conn, error) {
 	missing, err := greet(ctx, p, c.opt.MemoryBytes)
 	if err != nil {
 		p.kill()
-		c.mourn(nil, 0)
 		if ctx.Err() == nil {
+			c.mourn(nil, 0)
 			err = fmt.Errorf("the reading process (%s): %w: %w", p.state, err, fs.ErrRetry)
 		}
 		return nil, err

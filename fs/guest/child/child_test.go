@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -102,7 +103,7 @@ func sampleOf(hugeBytes int64) *treetest.Tree {
 		"hollow":                {Attr: fs.Attr{Size: 100_000}},
 		"broken":                {Data: data, Err: fmt.Errorf("inode 77: extent tree: %w", fs.ErrDamaged)},
 	}
-	for i := range 3000 {
+	for i := range 1200 {
 		files[fmt.Sprintf("big/entry-%d", i)] = treetest.File{}
 	}
 	return treetest.NewTree(files, "the journal was replayed")
@@ -312,7 +313,7 @@ func kill(t *testing.T, c *Child) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Kill(); err != nil {
+	if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Error(err)
 	}
 }
@@ -391,10 +392,10 @@ func TestHarm(t *testing.T) {
 		lives bool // the process does
 	}{
 		{"panic", "the reader panicked: runtime error: index out of range", fs.ErrDamaged, true},
-		{"crash", "volume 1: the reading process ended (exit status 2: panic: in a goroutine of the reader's)", fs.ErrRetry, false},
+		{"crash", `volume 1: the reading process ended \(exit status 2: panic: in a goroutine of the reader's\)`, fs.ErrRetry, false},
 		{"spin", "volume 1: look up a name: took more than 300ms of processor time", fs.ErrDamaged, false},
 		{"hang", "volume 1: look up a name: took more than 2s without reading", fs.ErrDamaged, false},
-		{"eat", "out of memory", fs.ErrRetry, false},
+		{"eat", "out of memory|failed to allocate", fs.ErrRetry, false}, // the latter with the race detector
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -410,7 +411,7 @@ func TestHarm(t *testing.T) {
 			tree := open(t, c, d, volume(d, "moody"))
 			before := c.process()
 			_, err := tree.Lookup(t.Context(), tree.Root(), tt.name)
-			if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.says) {
+			if !errors.Is(err, tt.err) || !regexp.MustCompile(tt.says).MatchString(err.Error()) {
 				t.Errorf("got %v; want %v, saying %q", err, tt.err, tt.says)
 			}
 			if a, err := tree.Lookup(t.Context(), tree.Root(), "small"); err != nil || a.Size != 11 {

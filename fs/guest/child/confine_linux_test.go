@@ -94,7 +94,7 @@ func escape(how string) {
 		os.Exit(7)
 	}
 	var errno syscall.Errno
-	refused := []syscall.Errno{unix.EPERM, unix.EACCES, unix.ENOENT, unix.ESRCH, unix.ENETUNREACH}
+	refused := []syscall.Errno{unix.EPERM, unix.EACCES, unix.ENOENT, unix.ESRCH, unix.ENETUNREACH, unix.EINVAL}
 	if !errors.As(err, &errno) || !slices.Contains(refused, errno) {
 		os.Exit(8)
 	}
@@ -104,7 +104,8 @@ func escape(how string) {
 func TestConfined(t *testing.T) {
 	for how := range escapes {
 		for _, verb := range []string{escapeVerb, unfilteredVerb} {
-			if verb == unfilteredVerb && onlyFiltered[how] {
+			weak := listsThreads && os.Geteuid() != 0 // a program with cgo, and no landlock: see restrictFiles
+			if verb == unfilteredVerb && (onlyFiltered[how] || weak) {
 				continue
 			}
 			t.Run(how+" "+verb, func(t *testing.T) {

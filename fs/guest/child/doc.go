@@ -52,6 +52,10 @@
 //	read    ← disk, offset, length
 //	block   → an error, then the bytes
 //
+// The answer to readDir has the attributes of the entries and, when the parent
+// sees that the files are being read too, their first extents: a tree of small
+// files then takes one question for each directory.
+//
 // An error is uint16 bits for the sentinels that it wraps, uint64 number of the
 // disk's error that caused it, or 0, and text. See wire.go and message.go.
 package child

@@ -27,6 +27,12 @@ type span struct {
 	off, end int64
 	extents  []fs.Extent // without a gap, from off to end
 	last     bool        // end is the file's
+	ahead    bool        // it came with the directory, and was not used yet
+}
+
+func endOf(list []fs.Extent) int64 {
+	e := list[len(list)-1]
+	return e.Off + e.Len
 }
 
 // extentCache keeps a span of each file that was read last.
@@ -35,6 +41,7 @@ type extentCache struct {
 	spans map[fs.ID]*list.Element // of *span
 	order list.List               // the newest first
 	kept  int
+	begun int // files whose beginning was asked for since begins was called
 }
 
 // find returns the span that has the byte at off, or the end if that is at or
@@ -44,14 +51,30 @@ func (c *extentCache) find(id fs.ID, off int64) *span {
 	defer c.mu.Unlock()
 	e := c.spans[id]
 	if e == nil {
+		if off == 0 {
+			c.begun++
+		}
 		return nil
 	}
 	s := e.Value.(*span)
+	if s.ahead {
+		s.ahead = false
+		c.begun++
+	}
 	if off < s.off || off >= s.end && !s.last {
 		return nil
 	}
 	c.order.MoveToFront(e)
 	return s
+}
+
+// begins returns how many files were begun to be read since it was last called.
+func (c *extentCache) begins() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.begun
+	c.begun = 0
+	return n
 }
 
 // known says whether a span of the file is there at all.
@@ -123,8 +146,7 @@ func (t *tree) span(ctx context.Context, id fs.ID, off int64) (*span, error) {
 			return err
 		}
 		if len(s.extents) > 0 {
-			e := s.extents[len(s.extents)-1]
-			s.end = e.Off + e.Len
+			s.end = endOf(s.extents)
 		} else if !s.last {
 			return damaged("inode %d: neither extents at %d nor the end", id.Ino, off)
 		}

@@ -115,6 +115,19 @@ func (c *cursor) entries(after uint64) ([]fs.Entry, error) {
 	return list, nil
 }
 
+// ahead is a span of a file that comes with its directory.
+func (f frame) ahead(list []fs.Extent, last bool) frame { return f.flag(last).extents(list) }
+
+func (c *cursor) ahead(id fs.ID, size int64) (*span, error) {
+	s := &span{id: id, last: c.flag(), ahead: true}
+	var err error
+	if s.extents, err = c.extents(0, size); err != nil || c.bad || len(s.extents) == 0 {
+		return nil, err
+	}
+	s.end = endOf(s.extents)
+	return s, nil
+}
+
 const extentBytes = 8 + 1 + 8
 
 func (f frame) extents(list []fs.Extent) frame {

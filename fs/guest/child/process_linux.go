@@ -117,11 +117,13 @@ func (p *process) kill() {
 }
 
 // cpu is the processor time that the process has used.
-func (p *process) cpu() (time.Duration, error) {
+func (p *process) cpu() (time.Duration, error) { return cpuOf(p.cmd.Process.Pid) }
+
+func cpuOf(pid int) (time.Duration, error) {
 	// The kernel's number for the clock of a process: see clock_getcpuclockid(3).
 	const scheduled = 2
 	var ts unix.Timespec
-	err := unix.ClockGettime(int32(^p.cmd.Process.Pid<<3|scheduled), &ts)
+	err := unix.ClockGettime(int32(^pid<<3|scheduled), &ts)
 	return time.Duration(ts.Nano()), err
 }
 

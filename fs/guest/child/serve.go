@@ -3,6 +3,7 @@ package child
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -262,7 +263,7 @@ func ask(ctx context.Context, t fs.Tree, kind kind, id fs.ID, c *cursor) (frame,
 		a, err := t.Lookup(ctx, id, c.str(maxName))
 		return f.attr(&a), err
 	case kindReadDir:
-		return askDir(ctx, t, id, c.u64(), int(c.u32()))
+		return askDir(ctx, t, id, c.u64(), int(c.u32()), c.flag())
 	case kindReadLink:
 		target, err := t.ReadLink(ctx, id)
 		if len(target) > maxLink {
@@ -299,8 +300,8 @@ func ask(ctx context.Context, t fs.Tree, kind kind, id fs.ID, c *cursor) (frame,
 const pageBytes = 256 << 10
 
 // askDir reads up to n entries, and asks about each what whoever lists a
-// directory wants to know next.
-func askDir(ctx context.Context, t fs.Tree, dir fs.ID, cookie uint64, n int) (frame, error) {
+// directory wants to know next: what it is and, with ahead, where its bytes lie.
+func askDir(ctx context.Context, t fs.Tree, dir fs.ID, cookie uint64, n int, ahead bool) (frame, error) {
 	n = min(n, nextPage)
 	entries, names, full := make([]fs.Entry, 0, n), 0, false
 	err := t.ReadDir(ctx, dir, cookie, func(e fs.Entry) bool {
@@ -323,7 +324,34 @@ func askDir(ctx context.Context, t fs.Tree, dir fs.ID, cookie uint64, n int) (fr
 		}
 		f = f.entry(e)
 	}
-	return f, nil
+	if !ahead {
+		return f.u32(0), nil
+	}
+	return askAhead(ctx, t, f, entries), nil
+}
+
+// aheadExtents is how many extents of a file come with its directory: most
+// files have no more, and a file with many is asked about when it is read.
+const aheadExtents = 4
+
+// askAhead appends the extents of the files among entries.
+func askAhead(ctx context.Context, t fs.Tree, f frame, entries []fs.Entry) frame {
+	at, n := len(f), uint32(0)
+	f = f.u32(0)
+	for i := range entries {
+		a := entries[i].Attr
+		if a == nil || a.Type != fs.TypeFile || a.Size == 0 {
+			continue
+		}
+		list, err := t.Extents(ctx, a.ID, 0, aheadExtents)
+		if err != nil || len(list) == 0 { // whoever reads it is told why
+			continue
+		}
+		f = f.u32(uint32(i)).ahead(list, endOf(list) == a.Size)
+		n++
+	}
+	binary.LittleEndian.PutUint32(f[at:], n)
+	return f
 }
 
 // askExtents lists up to n extents, and says whether they reach the end.
