@@ -7,13 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/fs"
 	"holdfast/fs/treetest"
-	"holdfast/internal/testreq"
 )
 
 // run runs a program that makes or changes images.
@@ -82,51 +80,6 @@ func makeImage(tb testing.TB, mib int, args ...string) string {
 	}
 	run(tb, "mke2fs", append(append([]string{"-q", "-F"}, args...), image)...)
 	return image
-}
-
-// mounted is an image that the kernel has mounted.
-type mounted struct {
-	tb  testing.TB
-	dir string
-	on  bool
-}
-
-func mount(tb testing.TB, image, options string) *mounted {
-	tb.Helper()
-	testreq.Need(tb, "loop", "mount", "umount")
-	m := &mounted{tb: tb, dir: tb.TempDir()}
-	// Whoever looks at all loop devices at this moment keeps the one that the
-	// image had before from being let go.
-	for try := 0; ; try++ {
-		out, err := exec.Command("mount", "-t", "ext4", "-o", "loop,"+options, image, m.dir).CombinedOutput()
-		if err == nil {
-			break
-		}
-		if try == 50 || !bytes.Contains(out, []byte("busy")) {
-			tb.Fatalf("mount %s: %v\n%s", options, err, out)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	m.on = true
-	tb.Cleanup(func() {
-		if m.on {
-			_ = exec.Command("umount", "-l", m.dir).Run()
-		}
-	})
-	return m
-}
-
-func (m *mounted) unmount() {
-	m.tb.Helper()
-	// A program that another test is about to start has our open files until
-	// it begins.
-	for try := 0; try < 50 && unix.Unmount(m.dir, 0) == unix.EBUSY; try++ {
-		time.Sleep(50 * time.Millisecond)
-	}
-	if err := unix.Unmount(m.dir, 0); err != unix.EINVAL { // not mounted
-		m.tb.Fatalf("unmount %s: %v", m.dir, err)
-	}
-	m.on = false
 }
 
 // kernelView is what the kernel shows of an image, which it may change.

@@ -44,12 +44,16 @@ func TestKernel(t *testing.T) {
 	for i, form := range forms {
 		t.Run(form.name, func(t *testing.T) {
 			t.Parallel()
+			long := os.Getenv("HOLDFAST_LONG") == "1"
+			if long {
+				form.mib *= 16
+			}
 			image := makeImage(t, form.mib, form.args...)
 			m := mount(t, image, "noatime")
 			plan := treetest.Linux(uint64(i))
 			plan.Files, plan.Dirs, plan.FileBytes, plan.BigDir = 20, 8, 128<<10, 300
 			plan.Huge = form.name == "ext4" // gigabytes of zeros to read
-			if os.Getenv("HOLDFAST_LONG") == "1" {
+			if long {
 				plan.Huge = true
 				plan.Files, plan.Dirs, plan.FileBytes, plan.BigDir = 1000, 80, 2<<20, 10000
 			}
