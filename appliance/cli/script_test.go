@@ -207,7 +207,9 @@ func scriptHold(ts *testscript.TestScript, _ bool, args []string) {
 		f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR|os.O_CREATE, 0o644)
 		ts.Check(err)
 		ts.Check(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
-		return f.Close
+		return func() error { // a program that is just being started has it open, too
+			return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+		}
 	})
 }
 

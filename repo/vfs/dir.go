@@ -283,8 +283,10 @@ func (d *Dir) isNamed(f *os.File, name string) (bool, error) {
 
 type dirLock struct{ f *os.File }
 
-// Unlock closes the file, which nobody else has open, and so gives up the lock.
-func (l *dirLock) Unlock() error { return l.f.Close() }
+// Unlock gives up the lock and closes the file. Closing alone would do, but for
+// a program that is being started at this moment: until it is, it has all our
+// files open, and with this one the lock.
+func (l *dirLock) Unlock() error { return errors.Join(unlockFile(l.f), l.f.Close()) }
 
 func (d *Dir) Free() (uint64, error) {
 	n, err := freeBytes(d.self)

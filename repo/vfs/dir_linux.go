@@ -28,6 +28,10 @@ func lockFile(f *os.File, mode LockMode) error {
 	return err
 }
 
+func unlockFile(f *os.File) error {
+	return again(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) })
+}
+
 func freeBytes(dir *os.File) (uint64, error) {
 	var st unix.Statfs_t
 	err := again(func() error { return unix.Fstatfs(int(dir.Fd()), &st) })

@@ -11,6 +11,7 @@ import (
 // packages above can be worked on, and refuses what it cannot do.
 
 func lockFile(*os.File, LockMode) error      { return errors.ErrUnsupported }
+func unlockFile(*os.File) error              { return errors.ErrUnsupported }
 func freeBytes(*os.File) (uint64, error)     { return 0, errors.ErrUnsupported }
 func immutable(*os.File) (bool, error)       { return false, nil }
 func preallocate(f *os.File, n int64) error  { return writeZeros(f, n) }

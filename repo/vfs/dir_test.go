@@ -123,3 +123,32 @@ func TestDirLockDiesWithItsHolder(t *testing.T) {
 	must(t, err)
 	must(t, l.Unlock())
 }
+
+// TestDirUnlockWhileAProgramStarts: a process between fork and exec has copies
+// of all descriptors. Unlocked is unlocked all the same.
+func TestDirUnlockWhileAProgramStarts(t *testing.T) {
+	d, path := openDir(t)
+	l, err := d.Lock("lock", vfs.Exclusive)
+	must(t, err)
+	copies := 0
+	entries, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	for _, e := range entries {
+		fd := "/proc/self/fd/" + e.Name()
+		if to, err := os.Readlink(fd); err != nil || to != filepath.Join(path, "lock") {
+			continue
+		}
+		var n int
+		_, err := fmt.Sscan(e.Name(), &n)
+		must(t, err)
+		dup, err := syscall.Dup(n)
+		must(t, err)
+		t.Cleanup(func() { syscall.Close(dup) })
+		copies++
+	}
+	same(t, "copies of the lock", copies, 1)
+	must(t, l.Unlock())
+	l, err = d.Lock("lock", vfs.Exclusive)
+	must(t, err)
+	must(t, l.Unlock())
+}
