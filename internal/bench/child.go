@@ -42,6 +42,8 @@ type childInput struct {
 	Passes int
 	Keep   bool
 
+	Apart bool // for "readall": the guest's file system is read by a process of its own
+
 	// For "work".
 	Disk   string // to back up; "": restore the latest point to Target
 	Target string

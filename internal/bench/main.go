@@ -29,6 +29,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"holdfast/fs/guest/child"
 )
 
 // options are the flags.
@@ -54,6 +56,9 @@ type options struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == child.Verb {
+		os.Exit(child.Main())
+	}
 	if job := os.Getenv(childEnv); job != "" {
 		if err := runChild(job); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", job+":", err)
