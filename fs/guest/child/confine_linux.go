@@ -124,7 +124,17 @@ func emptyRoot() error {
 	if err := unix.Mount("none", where, "", flags|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		return err
 	}
-	if err := unix.Chroot(where); err != nil {
+	if err := unix.Chdir(where); err != nil {
+		return err
+	}
+	// The old root goes with all that is mounted below it. It would be in use as
+	// long as we live, whoever unmounts it where people see it; what the content
+	// tree is mounted by would never end. (pivot_root puts the old one on top of
+	// the new one, where it can be taken away: see pivot_root(2), NOTES.)
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return err
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return err
 	}
 	return unix.Chdir("/")
