@@ -89,6 +89,8 @@ const (
 // A Server serves a mounted tree.
 type Server struct {
 	dir     string // absolute, no symbolic links
+	device  string // major:minor, in lists of mounts
+	raw     *served
 	log     *slog.Logger
 	fuse    *fuse.Server
 	watcher *watcher
@@ -125,7 +127,7 @@ func Mount(ctx context.Context, t fs.Tree, dir string, opt Options) (*Server, er
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	raw, err := newServed(base, t, log)
 	if err == nil {
-		s := &Server{dir: dir, log: log, watcher: w, stop: stop, served: make(chan struct{}), ended: make(chan struct{})}
+		s := &Server{dir: dir, raw: raw, log: log, watcher: w, stop: stop, served: make(chan struct{}), ended: make(chan struct{})}
 		if s.fuse, err = fuse.NewServer(raw, dir, mountOptions(opt, log, raw)); err == nil {
 			return s.start(ctx)
 		}
@@ -214,16 +216,18 @@ func mountOptions(opt Options, log *slog.Logger, raw *served) *fuse.MountOptions
 
 // start serves, and sees to it that all is undone at the end.
 func (s *Server) start(ctx context.Context) (*Server, error) {
+	m, err := mountedAt(s.dir)
+	s.device = m.device
 	go func() {
 		s.fuse.Serve()
 		close(s.served)
 	}()
 	go s.end(ctx)
-	if err := errors.Join(s.fuse.WaitMount(), s.watcher.ready()); err != nil {
+	if err := errors.Join(err, s.fuse.WaitMount(), s.watcher.ready()); err != nil {
 		err = fmt.Errorf("mount %s: %w", s.dir, err)
 		return nil, errors.Join(err, s.detach(), s.Wait())
 	}
-	if err := raiseReadAhead(s.dir); err != nil {
+	if err := raiseReadAhead(s.device); err != nil {
 		s.log.Info("reads ahead stay short", "error", err)
 	}
 	return s, nil
@@ -233,8 +237,9 @@ func (s *Server) start(ctx context.Context) (*Server, error) {
 func (s *Server) end(ctx context.Context) {
 	select {
 	case <-s.served:
+	case <-s.unreachable():
 	case <-ctx.Done():
-		if err := s.Unmount(); err != nil && !s.isServed() {
+		if err := unmount(s.dir, false); err != nil && !s.isServed() {
 			s.log.Warn("unmounting while in use", "dir", s.dir, "error", err)
 			if err := s.detach(); err != nil {
 				s.log.Error("unmount", "dir", s.dir, "error", err)
@@ -245,13 +250,36 @@ func (s *Server) end(ctx context.Context) {
 	select {
 	case <-s.served:
 	case <-time.After(time.Second):
-		// Somebody holds on to what was detached, and only root can cut them
-		// off. Nothing can be reached by name, and the rest ends with us.
+		// Somebody holds on to what can't be reached by name any more, and
+		// nobody can cut them off. That ends with this process.
 	}
 	if err := s.watcher.release(); err != nil {
 		s.log.Warn("the watcher of the mount", "error", err)
 	}
 	close(s.ended)
+}
+
+// unreachable returns a channel that is closed when the mount is mounted nowhere
+// and nothing of it is open. Requests could go on being served even then: any
+// namespace of mounts that was made meanwhile may have a copy of the mount.
+func (s *Server) unreachable() <-chan struct{} {
+	gone := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-s.ended:
+				return
+			case <-tick.C:
+			}
+			if there, err := stillMounted(s.device); err == nil && !there && s.raw.opened.Load() == 0 {
+				close(gone)
+				return
+			}
+		}
+	}()
+	return gone
 }
 
 func (s *Server) isServed() bool {
@@ -276,13 +304,12 @@ func (s *Server) Wait() error {
 // gives ErrBusy, with the mount as it was.
 func (s *Server) Unmount() error {
 	if s.isServed() {
-		return nil
+		return s.Wait()
 	}
 	if err := unmount(s.dir, false); err != nil {
 		return fmt.Errorf("unmount %s: %w", s.dir, err)
 	}
-	<-s.served
-	return nil
+	return s.Wait()
 }
 
 // detach takes the mount away even from those who use it. Their requests fail

@@ -444,6 +444,47 @@ func TestUnmountedByOthers(t *testing.T) {
 	}
 }
 
+// TestUnmountedElsewhereStays ends the server although another namespace has a
+// copy of the mount.
+func TestUnmountedElsewhereStays(t *testing.T) {
+	s := mounted(t, treetest.NewTree(smallFiles()), Options{})
+	other := exec.Command("sleep", "60")
+	other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Wait()
+	defer other.Process.Kill()
+	// Its copy of the mount is ours to unmount only if mounts are shared.
+	f, err := os.Open(s.Dir() + "/large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Unmount(s.Dir(), unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- s.Wait() }()
+	select {
+	case <-done:
+		t.Fatal("ended while a file is open")
+	case <-time.After(2500 * time.Millisecond):
+	}
+	if _, err := f.ReadAt(make([]byte, 10), 1<<20); err != nil {
+		t.Errorf("read what is open: %v", err)
+	}
+	f.Close()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the server goes on")
+	}
+}
+
 // gone waits until nothing is mounted on dir any more.
 func gone(t *testing.T, dir string) {
 	t.Helper()

@@ -29,9 +29,25 @@ func (m mountInfo) ours() bool { return m.fstype == "fuse."+fsName }
 
 // mountedAt returns the topmost mount on a directory, without touching it.
 func mountedAt(dir string) (top mountInfo, err error) {
+	err = eachMount(func(on string, m mountInfo) {
+		if on == dir {
+			top = m // later ones are on top
+		}
+	})
+	return top, err
+}
+
+// stillMounted says whether a device is mounted anywhere in our namespace.
+func stillMounted(device string) (found bool, err error) {
+	err = eachMount(func(_ string, m mountInfo) { found = found || m.device == device })
+	return found, err
+}
+
+// eachMount calls fn for each mount, with the directory that it is on.
+func eachMount(fn func(on string, m mountInfo)) error {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return top, err
+		return err
 	}
 	defer f.Close()
 	s := bufio.NewScanner(f)
@@ -40,13 +56,13 @@ func mountedAt(dir string) (top mountInfo, err error) {
 		// ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAG…] - TYPE SOURCE OPTIONS
 		before, after, ok := strings.Cut(s.Text(), " - ")
 		fields := strings.Fields(before)
-		if !ok || len(fields) < 5 || unescape(fields[4]) != dir {
+		if !ok || len(fields) < 5 {
 			continue
 		}
 		fstype, _, _ := strings.Cut(after, " ")
-		top = mountInfo{device: fields[2], fstype: fstype} // later ones are on top
+		fn(unescape(fields[4]), mountInfo{device: fields[2], fstype: fstype})
 	}
-	return top, s.Err()
+	return s.Err()
 }
 
 // unescape undoes the octal escapes of spaces and their like in mountinfo.
@@ -128,13 +144,8 @@ func unmount(dir string, force bool) error {
 const readAheadKiB = 2 * readBytes >> 10
 
 // raiseReadAhead lets the kernel read ahead in large requests; only root can.
-func raiseReadAhead(dir string) error {
-	m, err := mountedAt(dir)
-	if err != nil {
-		return err
-	}
-	name := "/sys/class/bdi/" + m.device + "/read_ahead_kb"
-	return os.WriteFile(name, []byte(strconv.Itoa(readAheadKiB)), 0)
+func raiseReadAhead(device string) error {
+	return os.WriteFile("/sys/class/bdi/"+device+"/read_ahead_kb", []byte(strconv.Itoa(readAheadKiB)), 0)
 }
 
 // until waits until cond holds, for at most limit.

@@ -32,11 +32,14 @@ func (s *served) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	if err != nil {
 		return s.status(err)
 	}
+	s.opened.Add(1)
 	if n.fixed {
 		out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_CACHE_DIR
 	}
 	return fuse.OK
 }
+
+func (s *served) ReleaseDir(*fuse.ReleaseIn) { s.opened.Add(-1) }
 
 // ReadDir answers with names only.
 func (s *served) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {

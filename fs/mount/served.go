@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -26,6 +27,8 @@ type served struct {
 	streams fs.StreamTree // nil: has none
 	nodes   nodes
 	reasons *reasons
+
+	opened atomic.Int64 // files and directories that are open
 }
 
 func newServed(base context.Context, t fs.Tree, log *slog.Logger) (*served, error) {
@@ -42,10 +45,11 @@ func newServed(base context.Context, t fs.Tree, log *slog.Logger) (*served, erro
 
 func (s *served) String() string { return fsName }
 
-// node returns what a request is about.
+// node returns what a request is about. When the mount has ended it is nothing
+// any more: the tree may be closed.
 func (s *served) node(h *fuse.InHeader) (node, error) {
 	n, ok := s.nodes.get(h.NodeId)
-	if !ok {
+	if !ok || s.base.Err() != nil {
 		return n, fmt.Errorf("node %d: %w", h.NodeId, fs.ErrStale)
 	}
 	return n, nil
@@ -140,12 +144,15 @@ func (s *served) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	if err != nil {
 		return s.status(err)
 	}
+	s.opened.Add(1)
 	out.OpenFlags = fuse.FOPEN_NOFLUSH // nothing is ever written
 	if n.fixed {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
 	return fuse.OK
 }
+
+func (s *served) Release(<-chan struct{}, *fuse.ReleaseIn) { s.opened.Add(-1) }
 
 func (s *served) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	r := s.begin(cancel)
