@@ -143,7 +143,17 @@ func TestConfinement(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, fields[name], value)
 		}
 	}
-	for _, ns := range []string{"net", "ipc", "uts", "mnt", "pid"} {
+	kinds := []string{"net", "ipc", "uts", "pid"}
+	if os.Geteuid() == 0 {
+		kinds = append(kinds, "mnt")
+		mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", c.process()))
+		for line := range strings.Lines(string(mounts)) {
+			if kind := strings.Fields(line)[2]; err != nil || kind != "tmpfs" && kind != "proc" {
+				t.Errorf("%v, mounted: %s", err, line)
+			}
+		}
+	}
+	for _, ns := range kinds {
 		own, err := os.Readlink("/proc/self/ns/" + ns)
 		if err != nil {
 			t.Fatal(err)
