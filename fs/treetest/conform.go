@@ -236,6 +236,9 @@ func (c *conform) list(dir fs.ID) []fs.Entry {
 		case cookies[e.Cookie]:
 			c.errorf("ReadDir of %s: cookie %d of %q is another's, or 0", c.where(dir), e.Cookie, e.Name)
 		}
+		if e.Cookie > 1<<63-3 {
+			c.errorf("ReadDir of %s: cookie %#x of %q, further than Linux can seek", c.where(dir), e.Cookie, e.Name)
+		}
 		names[e.Name], cookies[e.Cookie] = true, true
 		list = append(list, e)
 		return true

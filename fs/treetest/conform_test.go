@@ -246,6 +246,7 @@ func TestConformFails(t *testing.T) {
 		{"slash in a name", mutant{readDir: changeEntries(func(i int, e *fs.Entry) { e.Name = "a/b" })}, `name "a/b"`},
 		{"a name twice", mutant{readDir: changeEntries(func(i int, e *fs.Entry) { e.Name = "same" })}, "twice"},
 		{"cookie 0", mutant{readDir: changeEntries(func(i int, e *fs.Entry) { e.Cookie = 0 })}, "cookie 0"},
+		{"cookies with the highest bit", mutant{readDir: changeEntries(func(i int, e *fs.Entry) { e.Cookie |= 1 << 63 })}, "further than Linux"},
 		{"cookies of another order", mutant{readDir: changeEntries(func(i int, e *fs.Entry) { e.Cookie ^= 1 })}, "ReadDir"},
 		{"cookies that count a call", mutant{readDir: changeEntries(func(i int, e *fs.Entry) { e.Cookie = uint64(i) + 1 })}, "behind"},
 		{"goes on after false", mutant{readDir: func(m *mutant, dir fs.ID, cookie uint64, fn func(fs.Entry) bool) error {

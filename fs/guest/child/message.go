@@ -88,7 +88,7 @@ func (c *cursor) entry() (fs.Entry, error) {
 		return e, errProtocol
 	case !isName(e.Name):
 		return e, damaged("entry %q: no name", e.Name)
-	case e.ID.Ino == 0 || e.Type > fs.TypeSocket || e.Cookie == 0:
+	case e.ID.Ino == 0 || e.Type > fs.TypeSocket || e.Cookie == 0 || e.Cookie > 1<<63-3:
 		return e, damaged("entry %q: inode %d, %v, cookie %d", e.Name, e.ID.Ino, e.Type, e.Cookie)
 	}
 	return e, nil

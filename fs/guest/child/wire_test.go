@@ -38,7 +38,7 @@ func TestMessages(t *testing.T) {
 	got, err := body(newFrame(0).attr(&a)).attr()
 	same("attr", a, got, err)
 
-	entries := []fs.Entry{{Name: "a \xff", ID: fs.ID{Ino: 12}, Type: fs.TypeFile, Cookie: 1, Attr: &a}, {Name: "b", ID: fs.ID{Ino: 9}, Cookie: 1<<64 - 1}}
+	entries := []fs.Entry{{Name: "a \xff", ID: fs.ID{Ino: 12}, Type: fs.TypeFile, Cookie: 1, Attr: &a}, {Name: "b", ID: fs.ID{Ino: 9}, Cookie: 1<<63 - 3}}
 	f := newFrame(0).u32(2)
 	for i := range entries {
 		f = f.entry(&entries[i])
@@ -114,6 +114,7 @@ func TestHostile(t *testing.T) {
 		{"name twice", entry(ok, fs.Entry{Name: "n", ID: ok.ID, Cookie: 6}), asEntries},
 		{"cookie twice", entry(ok, fs.Entry{Name: "m", ID: ok.ID, Cookie: 5}), asEntries},
 		{"cookie of the question", entry(fs.Entry{Name: "m", ID: ok.ID, Cookie: 77}), asEntries},
+		{"cookie with the highest bit", entry(fs.Entry{Name: "m", ID: ok.ID, Cookie: 1 << 63}), asEntries},
 		{"cookie 0", entry(fs.Entry{Name: "m", ID: ok.ID}), asEntries},
 		{"entry of inode 0", entry(fs.Entry{Name: "m", Cookie: 1}), asEntries},
 		{"attr of another", entry(fs.Entry{Name: "m", ID: ok.ID, Cookie: 1, Attr: &a}), asEntries},
