@@ -37,7 +37,8 @@ a volume is copied as TARGET itself. Directories come with all that is in them;
 those that exist are filled. Holes stay holes.
 
 With -a modes, owners (as root), times, extended attributes, hard links and FIFOs
-are kept. Set-user-ID bits and capabilities are left out without --suid, device
+are kept, and alternate streams of NTFS up to 64 KiB as attributes user.stream.NAME.
+Set-user-ID bits and capabilities are left out without --suid, device
 nodes without --devices, which needs root.
 
 Names come from the guest, places do not: nothing is written outside TARGET, no
@@ -83,6 +84,7 @@ type cpListing struct {
 	LeftOut    int     `json:"leftOut"`    // device nodes, FIFOs and sockets
 	Stripped   int     `json:"stripped"`   // of set-user-ID bits or capabilities
 	Attributes int     `json:"attributes"` // that the target did not take
+	Streams    int     `json:"streams"`    // alternate ones, left out
 }
 
 func (a *app) filesCp(ctx context.Context, opt filesCpOptions) error {
@@ -183,7 +185,7 @@ func addTotals(a, b extract.Totals) extract.Totals {
 	return extract.Totals{
 		Files: a.Files + b.Files, Dirs: a.Dirs + b.Dirs, Links: a.Links + b.Links, HardLinks: a.HardLinks + b.HardLinks,
 		Others: a.Others + b.Others, Bytes: a.Bytes + b.Bytes, Failed: a.Failed + b.Failed, Unmade: a.Unmade + b.Unmade,
-		Stripped: a.Stripped + b.Stripped, Attributes: a.Attributes + b.Attributes,
+		Stripped: a.Stripped + b.Stripped, Attributes: a.Attributes + b.Attributes, Streams: a.Streams + b.Streams,
 	}
 }
 
@@ -214,7 +216,7 @@ func (a *app) printCopied(vs *volumes, did, to string, n extract.Totals, took ti
 		l := cpListing{
 			Schema: "holdfast.copied/1", Point: string(vs.reader.Point().ID), To: to, Seconds: took.Seconds(),
 			Files: n.Files, Dirs: n.Dirs, Links: n.Links, HardLinks: n.HardLinks, Others: n.Others, Bytes: n.Bytes,
-			Failed: n.Failed, LeftOut: n.Unmade, Stripped: n.Stripped, Attributes: n.Attributes,
+			Failed: n.Failed, LeftOut: n.Unmade, Stripped: n.Stripped, Attributes: n.Attributes, Streams: n.Streams,
 		}
 		if err := a.printJSON(l); err != nil {
 			return err
@@ -227,7 +229,8 @@ func (a *app) printCopied(vs *volumes, did, to string, n extract.Totals, took ti
 		}{
 			{n.Unmade, "device nodes, FIFOs and sockets were left out"},
 			{n.Stripped, "files lost their set-user-ID bit or capabilities; --suid keeps them"},
-			{n.Attributes, "owners and attributes can't be kept there by this user"},
+			{n.Attributes, "owners and attributes were not taken there"},
+			{n.Streams, "alternate streams are too long for an attribute; \"files cat PATH:STREAM\" reads one"},
 		} {
 			if note.n > 0 {
 				a.say("  %d %s", note.n, note.text)

@@ -208,13 +208,11 @@ func (w *Archive) rest(ctx context.Context, t fs.Tree, a *fs.Attr, to io.Writer,
 	})
 }
 
-// xattrs reads all extended attributes that go into an archive.
+// xattrs reads all extended attributes that go into an archive, and alternate
+// streams as such.
 func (w *Archive) xattrs(ctx context.Context, t fs.Tree, a *fs.Attr) (map[string]string, error) {
-	x, ok := t.(fs.XattrTree)
-	if !ok {
-		return nil, nil
-	}
-	names, err := x.Xattrs(ctx, a.ID)
+	names, tooLong, err := fs.XattrNames(ctx, t, a.ID)
+	w.n.Streams += tooLong
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}
@@ -224,7 +222,7 @@ func (w *Archive) xattrs(ctx context.Context, t fs.Tree, a *fs.Attr) (map[string
 			w.n.Stripped++
 			continue
 		}
-		value, err := x.Xattr(ctx, a.ID, name)
+		value, err := fs.XattrValue(ctx, t, a.ID, name)
 		if err != nil {
 			return nil, fmt.Errorf("read attribute %q: %w", name, err)
 		}

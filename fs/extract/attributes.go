@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -75,23 +74,21 @@ func times(a *fs.Attr) []unix.Timespec {
 // capability is the attribute that makes a program more than whoever runs it.
 const capability = "security.capability"
 
-// eachXattr calls set for the extended attributes of an object. What the target
-// or its owner does not take is counted.
+// eachXattr calls set for the extended attributes of an object, and for its
+// alternate streams as such. What the target or its owner does not take is
+// counted.
 func (c *copier) eachXattr(ctx context.Context, a *fs.Attr, set func(name string, value []byte) error) error {
-	t, ok := c.t.(fs.XattrTree)
-	if !ok {
-		return nil
-	}
-	names, err := t.Xattrs(ctx, a.ID)
+	names, tooLong, err := fs.XattrNames(ctx, c.t, a.ID)
 	if err != nil {
 		return fmt.Errorf("list attributes: %w", err)
 	}
+	c.n.Streams += tooLong
 	for _, name := range names {
 		if name == capability && !c.opt.SetID {
 			c.n.Stripped++
 			continue
 		}
-		value, err := t.Xattr(ctx, a.ID, name)
+		value, err := fs.XattrValue(ctx, c.t, a.ID, name)
 		if err != nil {
 			return fmt.Errorf("read attribute %q: %w", name, err)
 		}
@@ -99,7 +96,10 @@ func (c *copier) eachXattr(ctx context.Context, a *fs.Attr, set func(name string
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EACCES),
-			errors.Is(err, unix.E2BIG), errors.Is(err, unix.ERANGE), strings.ContainsRune(name, 0):
+			errors.Is(err, unix.E2BIG), errors.Is(err, unix.ERANGE),
+			// ext4 says so of one that is too long for it. If the target is full
+			// indeed, the next file will tell.
+			errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 			c.n.Attributes++
 		default:
 			return os.NewSyscallError("setxattr "+name, err)

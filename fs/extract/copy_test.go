@@ -305,3 +305,32 @@ func TestDamage(t *testing.T) {
 		t.Errorf("without Failed: %v", err)
 	}
 }
+
+// TestStreams: what Linux has no streams for becomes attributes, what is too long
+// for one is told of, and neither ends a copy.
+func TestStreams(t *testing.T) {
+	tree := treetest.NewTree(treetest.Files{
+		"a": {
+			Attr: fs.Attr{Perm: 0o644, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, Data: noise(1, 10),
+			Xattrs: map[string]string{"user.long": string(noise(2, 60<<10))}, // ext4 says that there is no space
+			Streams: map[string][]byte{
+				"Zone.Identifier": []byte("[ZoneTransfer]\r\nZoneId=3\r\n"),
+				"large":           noise(3, 64<<10+1),
+			},
+		},
+		"b": {Attr: fs.Attr{Perm: 0o644}, Data: noise(4, 10)},
+	})
+	dir := tempDir(t)
+	n, err := extract.Copy(t.Context(), tree, root(t, tree), "", openDir(t, dir), "to", extract.Options{Attributes: true})
+	if err != nil || n.Files != 2 || n.Streams != 1 || n.Failed != 0 {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	value := make([]byte, 100)
+	got, err := unix.Getxattr(filepath.Join(dir, "to/a"), "user.stream.Zone.Identifier", value)
+	if err != nil || string(value[:got]) != "[ZoneTransfer]\r\nZoneId=3\r\n" {
+		t.Errorf("the stream's attribute is %q, %v", value[:max(got, 0)], err)
+	}
+	if kept, _ := unix.Getxattr(filepath.Join(dir, "to/a"), "user.long", nil); kept != 60<<10 && n.Attributes == 0 {
+		t.Errorf("a long attribute has %d bytes there, and nobody said so", kept)
+	}
+}

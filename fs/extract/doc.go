@@ -56,6 +56,7 @@ type Totals struct {
 	Unmade             int   // device nodes, FIFOs and sockets that were not asked for
 	Stripped           int   // objects without their set-user or set-group bit or capabilities
 	Attributes         int   // extended attributes and owners that the target did not take
+	Streams            int   // alternate streams that were left out, being too long for an attribute
 }
 
 func (o *Options) failed(n *Totals, path string, err error) error {

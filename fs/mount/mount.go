@@ -197,7 +197,7 @@ func mountOptions(opt Options, log *slog.Logger, raw *served) *fuse.MountOptions
 		MaxBackground:           background,
 		MaxInflightRequestBytes: inflightBytes,
 		DisableSplice:           true, // what is read is in memory
-		DisableXAttrs:           !raw.hasXattrs(),
+		DisableXAttrs:           !fs.HasXattrs(raw.tree),
 		EnableSymlinkCaching:    true,
 		Logger:                  slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		PanicHandler: func(p any) fuse.Status {

@@ -23,8 +23,6 @@ type served struct {
 	fuse.RawFileSystem
 	base    context.Context // of all requests; ends with the mount
 	tree    fs.Tree
-	xattrs  fs.XattrTree  // nil: has none
-	streams fs.StreamTree // nil: has none
 	nodes   nodes
 	reasons *reasons
 
@@ -37,8 +35,6 @@ func newServed(base context.Context, t fs.Tree, log *slog.Logger) (*served, erro
 		return nil, err
 	}
 	s := &served{RawFileSystem: fuse.NewDefaultRawFileSystem(), base: base, tree: t, reasons: newReasons(log)}
-	s.xattrs, _ = t.(fs.XattrTree)
-	s.streams, _ = t.(fs.StreamTree)
 	s.nodes.init(node{id: root.ID, fixed: root.Fixed})
 	return s, nil
 }
