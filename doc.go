@@ -12,18 +12,24 @@
 //	  vfs       the few file operations we use: real, crashable, fault-injecting
 //	  repotest  a model repository, generators, an invariant checker
 //	image       virtual disks as ReadAt, Size, NextData; Open detects the format
-//	  vmdk      one format each, reader and writer; qcow2 beside it
+//	  vmdk      one format each, reader and writer; vhd, vhdx, qcow2 beside it
+//	  part      partition tables
 //	fs          Tree: a file system as inodes; path resolution and walks on it
+//	  guest     what is on a Disk: volumes, and a Tree of those we can read
+//	    ext4    one file system each; ntfs, fat beside it
+//	    child   does the reading in a confined process of its own
 //	  content   backups as a Tree: machines, restore points, disks, guests' files
 //	  extract   files out of a Tree: copies, tar, zip
 //	  compare   in what two Trees differ
+//	  mount     serves a Tree through FUSE
+//	  treetest  the suite that every Tree passes
 //	appliance   composes everything
 //	  cli       the command line, one file per verb
 //	  cmd       the program, holdfast
 //	internal    for the project alone: what tests need of a machine (testreq),
 //	            the demo of "make run", benchmarks, end-to-end tests
 //
-// image gives blocks, fs gives names, repo remembers, appliance decides. deps_test.go says
-// which package may import which. repo/FORMAT.md is the format of everything
-// that is stored.
+// image gives blocks, fs gives names, repo remembers, appliance decides.
+// deps_test.go says which package may import which. repo/FORMAT.md is the format
+// of everything that is stored.
 package holdfast
