@@ -44,6 +44,10 @@ type MemOptions struct {
 	// Cached, if not nil, is what the tree's own Cached says.
 	Cached func(id fs.ID, off int64, n int) bool
 
+	// Now is the tree's clock, nil: the machine's. Times are later than those
+	// before in any case.
+	Now func() time.Time
+
 	// NoBorrow makes Borrow answer fs.ErrUnsupported.
 	NoBorrow bool
 }
@@ -422,7 +426,11 @@ func (m *MemWrite) RecordedNotes(ctx context.Context, fn func(note []byte)) erro
 
 // tick gives a time later than any before.
 func (m *MemWrite) tick() fs.Time {
-	now := fs.TimeOf(time.Now())
+	clock := time.Now
+	if m.opt.Now != nil {
+		clock = m.opt.Now
+	}
+	now := fs.TimeOf(clock())
 	if last := m.now; now.Sec < last.Sec || (now.Sec == last.Sec && now.Nsec <= last.Nsec) {
 		now = fs.TimeOf(last.Time().Add(1))
 	}
