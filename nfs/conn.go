@@ -193,8 +193,7 @@ func (c *conn) handle(rec []byte, own bool, held int64) bool {
 	ok := rq.begin(rec, c.programs, &c.batch)
 	switch {
 	case rq.proc == nil: // answered, or not to be
-	case rq.proc.inline != nil && rq.proc.inline(rq):
-		c.here(rq)
+	case rq.proc.inline != nil && rq.proc.inline(rq) && c.here(rq):
 	default:
 		own = !c.submit(rec, own, held) && own
 	}
@@ -205,18 +204,23 @@ func (c *conn) handle(rec []byte, own bool, held int64) bool {
 	return ok
 }
 
-// here does a request in the read loop.
-func (c *conn) here(rq *request) {
+// here does a request in the read loop. It is false if a worker has to, as the
+// client should first take what it has asked for.
+func (c *conn) here(rq *request) bool {
 	rq.conn = c
 	if !rq.long {
 		rq.execute(&c.batch)
-		return
+		return true
 	}
-	// One that will send borrowed bytes goes by itself.
+	// A long one goes by itself, with bytes that may be borrowed.
 	c.flush()
+	if !c.srv.sched.try(c.acct, rq.cost) {
+		return false
+	}
 	w := xdr.Writer{B: getBuffer(rq.replyRoom())}
 	rq.execute(&w)
-	c.reply(w.B, rq, 0)
+	c.reply(w.B, rq, rq.cost)
+	return true
 }
 
 // submit hands the request in c.inline to a worker, unless it has been asked

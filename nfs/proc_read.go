@@ -75,6 +75,11 @@ func (rq *request) copy(a *fs.Attr) error {
 	rq.readResults(a, 0, false)
 	w.Uint32(0)
 	at := len(w.B)
+	if room := at + int(rq.count) + 3; rq.long && room > cap(w.B) {
+		short := w.B
+		w.B = append(getBuffer(room), short...)
+		putBuffer(short)
+	}
 	w.B = slices.Grow(w.B, int(rq.count)+3)[:at+int(rq.count)]
 	n, err := rq.exp.Tree.ReadAt(rq.ctx, rq.id, w.B[at:], int64(rq.off))
 	if err = rq.checkRead(a, n, err); err != nil && err != io.EOF {

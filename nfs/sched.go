@@ -1,6 +1,9 @@
 package nfs
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // lane is a kind of work with workers of its own, so that one kind never waits
 // behind another.
@@ -157,6 +160,17 @@ func (s *sched) wait(a *account, n, own int64) bool {
 	return false
 }
 
+// try is wait for what need not wait.
+func (s *sched) try(a *account, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.dead || s.judge(a, n, 0) != fits {
+		return false
+	}
+	s.add(a, n)
+	return true
+}
+
 // full says whether wait(a, 0, 0) would wait.
 func (s *sched) full(a *account) bool {
 	s.mu.Lock()
@@ -215,16 +229,14 @@ func (s *sched) start(l lane) {
 // next takes the next job that may run and counts what it holds. Under mu.
 func (s *sched) next(l lane) (*account, queued, bool) {
 	lane := &s.lanes[l]
-	for range len(lane.ready) {
-		a := lane.ready[0]
-		lane.ready = lane.ready[1:]
+	for i, a := range lane.ready {
 		q := a.queues[l][0]
 		if s.judge(a, q.cost, 0) != fits {
-			lane.ready = append(lane.ready, a)
 			continue
 		}
-		a.queues[l][0] = queued{}
-		if a.queues[l] = a.queues[l][1:]; len(a.queues[l]) > 0 {
+		// The others come before a's next.
+		lane.ready = slices.Delete(lane.ready, i, i+1)
+		if a.queues[l] = slices.Delete(a.queues[l], 0, 1); len(a.queues[l]) > 0 {
 			lane.ready = append(lane.ready, a)
 		}
 		a.pending--
