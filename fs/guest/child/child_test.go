@@ -575,7 +575,7 @@ func TestStartFails(t *testing.T) {
 		{"no program", []string{"/no/such/program"}, "no such file"},
 		{"another program", []string{"/bin/true"}, "exit status 0"},
 		{"one that says why", []string{"/bin/sh", "-c", "echo it is like this >&2; exit 3"}, "exit status 3: it is like this"},
-		{"one that talks nonsense", []string{"/bin/sh", "-c", "head -c 100 /dev/zero >&3"}, "protocol broken"},
+		{"one that talks nonsense", []string{"/bin/sh", "-c", "head -c 100 /dev/zero >&3; exec sleep 100"}, "protocol broken"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Start(t.Context(), Options{Command: tt.command})
