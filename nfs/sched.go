@@ -241,6 +241,9 @@ func (s *sched) next(l lane) (*account, queued, bool) {
 		}
 		a.pending--
 		a.room.Signal()
+		if a.dead {
+			q.cost = 0 // a read, and those are dropped
+		}
 		s.add(a, q.cost)
 		return a, q, true
 	}
