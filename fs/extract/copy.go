@@ -121,6 +121,7 @@ func (c *copier) entries(ctx context.Context, d *Dir, at, path string, a *fs.Att
 		})
 		for i := range part {
 			e := &part[i]
+			cookie = e.Cookie
 			below := join(path, e.Name)
 			sub := e.Attr
 			if sub == nil {
@@ -136,7 +137,6 @@ func (c *copier) entries(ctx context.Context, d *Dir, at, path string, a *fs.Att
 			if err := c.object(ctx, d, at, below, e.Name, sub); err != nil {
 				return err
 			}
-			cookie = e.Cookie
 		}
 		if rerr != nil {
 			return c.failed(path, fmt.Errorf("read directory: %w", rerr))

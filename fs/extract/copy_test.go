@@ -3,6 +3,7 @@ package extract_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	iofs "io/fs"
 	"math/rand/v2"
 	"os"
@@ -332,5 +333,50 @@ func TestStreams(t *testing.T) {
 	}
 	if kept, _ := unix.Getxattr(filepath.Join(dir, "to/a"), "user.long", nil); kept != 60<<10 && n.Attributes == 0 {
 		t.Errorf("a long attribute has %d bytes there, and nobody said so", kept)
+	}
+}
+
+// lostInodes is a tree in which no file can be described, as of a file system
+// whose table of inodes is broken.
+type lostInodes struct {
+	*treetest.Tree
+	asked int
+}
+
+func (l *lostInodes) Attr(ctx context.Context, id fs.ID) (fs.Attr, error) {
+	a, err := l.Tree.Attr(ctx, id)
+	if err == nil && !a.IsDir() {
+		if l.asked++; l.asked > 10_000 {
+			return fs.Attr{}, context.Canceled // it would not end
+		}
+		return fs.Attr{}, fs.ErrDamaged
+	}
+	return a, err
+}
+
+func (l *lostInodes) ReadDir(ctx context.Context, dir fs.ID, cookie uint64, fn func(fs.Entry) bool) error {
+	return l.Tree.ReadDir(ctx, dir, cookie, func(e fs.Entry) bool {
+		e.Attr = nil
+		return fn(e)
+	})
+}
+
+// TestNothingDescribed has more files that can't be described than are listed
+// at a time: each is told of once, and the work ends.
+func TestNothingDescribed(t *testing.T) {
+	files := treetest.Files{}
+	const n = 1500
+	for i := range n {
+		files[fmt.Sprint("f", i)] = treetest.File{Data: []byte("x")}
+	}
+	tree := &lostInodes{Tree: treetest.NewTree(files)}
+	told := make(map[string]int)
+	opt := extract.Options{Failed: func(path string, err error) error {
+		told[path]++
+		return nil
+	}}
+	got, err := extract.Copy(t.Context(), tree, root(t, tree), "/", openDir(t, t.TempDir()), "", opt)
+	if err != nil || got.Failed != n || len(told) != n {
+		t.Errorf("%v; failed %d times, with %d files of %d", err, got.Failed, len(told), n)
 	}
 }
