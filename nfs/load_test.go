@@ -188,7 +188,7 @@ func TestNeverRead(t *testing.T) {
 	const limit = 64 << 20
 	tree := treetest.NewMemWrite(treetest.MemOptions{NoBorrow: true})
 	stamped(t, tree, "file", 16<<20)
-	s, addr := start(t, nfs.Options{Exports: []nfs.Export{exported(tree)}, InFlightBytes: limit, StallTimeout: time.Second})
+	s, addr := start(t, nfs.Options{Exports: []nfs.Export{exported(tree)}, InFlightBytes: limit, StallTimeout: 600 * time.Millisecond})
 	c := dial(t, addr)
 	root := must(c.Mount("/data"))(t)
 	file, _, err := c.Lookup(root, "file")
@@ -221,7 +221,7 @@ func TestNeverRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond)
 	p50, p99 := getattrTimes(t, c, file, 1000)
 	var during runtime.MemStats
 	runtime.ReadMemStats(&during)
