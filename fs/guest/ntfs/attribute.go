@@ -135,7 +135,7 @@ func parseAttribute(b []byte) (attribute, int, error) {
 	}
 	a.unit = b[34]
 	a.allocated, a.size, a.valid = int64(le.Uint64(b[40:])), int64(le.Uint64(b[48:])), int64(le.Uint64(b[56:]))
-	if a.allocated < 0 || a.size < 0 || a.size > 1<<62 || a.valid < 0 || a.valid > a.size {
+	if a.allocated < 0 || a.size < 0 || a.size > maxBytes || a.valid < 0 || a.valid > a.size {
 		return bad("size", a.size)
 	}
 	if a.flags&(flagCompressed|flagSparse) != 0 && n >= 72 && a.unit != 0 {

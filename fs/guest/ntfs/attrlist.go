@@ -10,6 +10,14 @@ import (
 // maxListBytes is the most that an attribute list may have, by the format.
 const maxListBytes = 256 << 10
 
+// maxListed bounds the records that a list may make us keep at once, in about
+// their bytes: all of the entries of a list may lead to large records of their
+// own, though a list of that length has a few attributes in each.
+const (
+	maxListed      = 32 << 20
+	attributeBytes = 256
+)
+
 // listed is an entry of an attribute list.
 type listed struct {
 	typ   uint32
@@ -76,6 +84,7 @@ type lister struct {
 	f     *FS
 	base  record
 	known map[uint64][]attribute // by record
+	bytes int64                  // that known takes, about
 	all   []attribute
 }
 
@@ -101,6 +110,9 @@ func (l *lister) add(e listed) error {
 			return err
 		}
 		l.known[e.in.num()] = there
+		if l.bytes += int64(l.f.recordBytes) + int64(len(there))*attributeBytes; l.bytes > maxListed {
+			return fmt.Errorf("leads to records of more than %d bytes: %w", maxListed, fs.ErrDamaged)
+		}
 	}
 	for _, a := range there {
 		if a.typ == e.typ && a.id == e.id && a.name == e.name {

@@ -14,12 +14,22 @@ const (
 	maxUnitBytes = 4 << 20
 )
 
-// unitKey names a compression unit or a WOF chunk.
+// unitKey names a compression unit or a WOF chunk. A damaged record may have two
+// attributes of one name, so there is more in it than would tell good ones apart:
+// what else the length of a unit follows from.
 type unitKey struct {
-	rec  uint64
-	name string // of the attribute
-	n    int64
-	wof  bool
+	rec   uint64
+	typ   uint32
+	id    uint16
+	name  string // of the attribute
+	unit  uint8
+	valid int64
+	n     int64
+	wof   bool
+}
+
+func (a *attribute) unitKey(n int64, wof bool) unitKey {
+	return unitKey{a.rec, a.typ, a.id, a.name, a.unit, a.valid, n, wof}
 }
 
 // stretchCompressed is stretch for a compressed attribute. Its clusters come in
@@ -84,7 +94,7 @@ func (f *FS) unitStored(a *attribute, first, per int64) (int64, error) {
 // readCompressed fills p from byte off of a, all in one unit that is compressed.
 func (f *FS) readCompressed(a *attribute, p []byte, off int64) error {
 	unitBytes := f.clusterBytes << a.unit
-	key := unitKey{a.rec, a.name, off / unitBytes, false}
+	key := a.unitKey(off/unitBytes, false)
 	unit, ok := f.units.get(key)
 	if !ok {
 		var err error

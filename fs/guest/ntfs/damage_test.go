@@ -417,3 +417,13 @@ func TestSameNumber(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestMFTWithoutClusters(t *testing.T) {
+	p := newPatient(t)
+	a := attributeOf(t, p.record(0), 0x80)
+	binary.LittleEndian.PutUint64(a[24:], ^uint64(0)) // the last one
+	a[a[32]] = 0
+	if _, err := ntfs.Open(bytes.NewReader(p.b), int64(len(p.b))); !errors.Is(err, fs.ErrDamaged) || !strings.Contains(err.Error(), "no clusters") {
+		t.Errorf("open: %v", err)
+	}
+}

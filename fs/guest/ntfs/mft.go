@@ -3,6 +3,7 @@ package ntfs
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"holdfast/fs"
 )
@@ -40,9 +41,14 @@ func (f *FS) loadMFT() error {
 	if f.records <= fileRoot || data.valid > f.clusters*f.clusterBytes {
 		return fmt.Errorf("%d records: %w", f.records, fs.ErrDamaged)
 	}
-	if f.mft, err = f.runsOf(data, data.pieces[0]); err != nil {
+	runs, err := f.runsOf(data, data.pieces[0])
+	if err != nil {
 		return err
 	}
+	if len(runs) == 0 {
+		return fmt.Errorf("has no clusters: %w", fs.ErrDamaged)
+	}
+	f.mft = slices.Clone(runs) // which mapMFT adds to
 	all, err := f.attributes(r)
 	if err != nil {
 		return err
@@ -78,7 +84,7 @@ func (f *FS) mapMFT(a *attribute) error {
 		if p.first != last || len(f.mft)+len(list) > maxMFTRuns {
 			return fmt.Errorf("cluster %d behind %d: %w", p.first, last, fs.ErrDamaged)
 		}
-		f.mft = append(f.mft[:len(f.mft):len(f.mft)], list...)
+		f.mft = append(f.mft, list...)
 	}
 	if last := f.mft[len(f.mft)-1].end(); last*f.clusterBytes < a.valid {
 		return fmt.Errorf("%d bytes in %d clusters: %w", a.valid, last, fs.ErrDamaged)

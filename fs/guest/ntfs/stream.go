@@ -9,7 +9,13 @@ import (
 	"holdfast/fs"
 )
 
-const runsBudget = 8 << 20
+const (
+	runsBudget = 8 << 20
+
+	// maxBytes is the most that an attribute may have, so that two such numbers
+	// may be added.
+	maxBytes = 1 << 62
+)
 
 // pieceKey names a piece of an attribute on the volume.
 type pieceKey struct {
@@ -31,6 +37,10 @@ func (f *FS) runsOf(a *attribute, p piece) ([]run, error) {
 		if p, err = f.readPiece(a, p); err != nil {
 			return nil, err
 		}
+	}
+	// Holes may be larger than any volume, but offsets in them must be numbers.
+	if p.last >= maxBytes/f.clusterBytes {
+		return nil, fmt.Errorf("clusters up to %d of %d bytes: %w", p.last, f.clusterBytes, fs.ErrDamaged)
 	}
 	list, err := decodeRuns(p.pairs, p.first, p.last, f.clusters)
 	if err != nil {

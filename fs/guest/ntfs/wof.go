@@ -84,7 +84,7 @@ func (f *FS) readWOF(w *wof, p []byte, off int64) (int, error) {
 }
 
 func (f *FS) wofChunk(w *wof, i, per int64) ([]byte, error) {
-	key := unitKey{w.packed.rec, w.packed.name, i, true}
+	key := w.packed.unitKey(i, true)
 	if chunk, ok := f.units.get(key); ok {
 		return chunk, nil
 	}
