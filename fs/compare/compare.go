@@ -25,7 +25,7 @@ type Kind uint8
 const (
 	Added   Kind = iota + 1 // only in the second tree
 	Removed                 // only in the first
-	Changed                 // another type, content or target
+	Changed                 // another type, content, alternate streams or target
 	Touched                 // the same content; something else differs
 )
 
@@ -38,7 +38,7 @@ type Change struct {
 	Path string // from the directories compared; no slash in front
 	Kind Kind
 	A, B *fs.Attr // nil in which the path is not
-	What []string // of Changed and Touched: type, content, target, mode, owner, mtime, xattrs, device
+	What []string // of Changed and Touched: type, content, target, device, streams, mode, owner, mtime, xattrs
 }
 
 // Side is one of the directories that are compared.
@@ -74,7 +74,10 @@ type Totals struct {
 // difference, nor are times of directories, which follow from what is in them.
 // Of a directory that is in one tree only, all that is below is told too.
 func Compare(ctx context.Context, a, b Side, opt Options, fn func(Change) error) (Totals, error) {
-	c := &comparer{sides: [2]Side{a, b}, opt: opt, fn: fn, pairs: make(map[[2]fs.ID]pair)}
+	c := &comparer{
+		sides: [2]Side{a, b}, opt: opt, fn: fn, pairs: make(map[[2]fs.ID]pair),
+		above: [2]map[fs.ID]bool{{}, {}},
+	}
 	attrs := [2]*fs.Attr{}
 	for i, s := range c.sides {
 		at, err := s.Tree.Attr(ctx, s.Top)
@@ -91,6 +94,7 @@ type comparer struct {
 	opt   Options
 	fn    func(Change) error
 	pairs map[[2]fs.ID]pair // files with several names that were compared already
+	above [2]map[fs.ID]bool // the directories on the way down
 	bufs  [2][]byte
 	n     Totals
 }
@@ -107,9 +111,6 @@ const maxDepth = 4096
 func (c *comparer) both(ctx context.Context, path string, at [2]*fs.Attr, depth int) error {
 	if err := ctx.Err(); err != nil {
 		return err
-	}
-	if depth > maxDepth {
-		return c.failed(path, fmt.Errorf("directories without end: %w", fs.ErrDamaged))
 	}
 	change := Change{Path: path, A: at[0], B: at[1]}
 	if at[0].Type != at[1].Type {
@@ -128,6 +129,15 @@ func (c *comparer) both(ctx context.Context, path string, at [2]*fs.Attr, depth 
 	if content != "" {
 		change.What = append(change.What, content)
 	}
+	streams, err := c.streams(ctx, at)
+	if err != nil {
+		if err := c.failed(path, err); err != nil {
+			return err
+		}
+	}
+	if streams {
+		change.What = append(change.What, "streams")
+	}
 	about, err := c.about(ctx, at)
 	if err != nil {
 		if err := c.failed(path, err); err != nil {
@@ -137,7 +147,7 @@ func (c *comparer) both(ctx context.Context, path string, at [2]*fs.Attr, depth 
 	change.What = append(change.What, about...)
 	if len(change.What) > 0 {
 		change.Kind = Touched
-		if content != "" {
+		if content != "" || streams {
 			change.Kind = Changed
 		}
 		if err := c.fn(change); err != nil {
@@ -163,6 +173,12 @@ func (c *comparer) failed(path string, err error) error {
 
 // directories compares what two directories hold.
 func (c *comparer) directories(ctx context.Context, path string, at [2]*fs.Attr, depth int) error {
+	for i, a := range at {
+		if err := c.enter(i, a.ID, depth); err != nil {
+			return c.failed(path, err)
+		}
+		defer delete(c.above[i], a.ID)
+	}
 	var lists [2][]fs.Entry
 	for i := range lists {
 		var err error
@@ -198,6 +214,16 @@ func (c *comparer) directories(ctx context.Context, path string, at [2]*fs.Attr,
 			return err
 		}
 	}
+	return nil
+}
+
+// enter notes that a directory is on the way down, in which it must not be
+// twice: the names of one that has itself twice would never end.
+func (c *comparer) enter(side int, dir fs.ID, depth int) error {
+	if c.above[side][dir] || depth > maxDepth {
+		return fmt.Errorf("directory is its own ancestor: %w", fs.ErrDamaged)
+	}
+	c.above[side][dir] = true
 	return nil
 }
 
@@ -260,9 +286,10 @@ func (c *comparer) below(ctx context.Context, side int, path string, a *fs.Attr,
 	if !a.IsDir() {
 		return nil
 	}
-	if depth > maxDepth {
-		return c.failed(path, fmt.Errorf("directories without end: %w", fs.ErrDamaged))
+	if err := c.enter(side, a.ID, depth); err != nil {
+		return c.failed(path, err)
 	}
+	defer delete(c.above[side], a.ID)
 	list, err := c.list(ctx, side, a.ID)
 	if err != nil {
 		return c.failed(path, err)
@@ -344,8 +371,10 @@ func (c *comparer) about(ctx context.Context, at [2]*fs.Attr) (what []string, er
 	if a.Mtime != b.Mtime && !a.IsDir() {
 		what = append(what, "mtime")
 	}
-	if a.Ctime == b.Ctime && a.ID == b.ID && !a.Ctime.IsZero() {
-		return what, nil // whatever else is known of the inode has not been written
+	// Whatever else is known of the inode has not been written, unless its times
+	// are so coarse, or were all set to one, that the same says little.
+	if a.Ctime == b.Ctime && a.ID == b.ID && a.Ctime.Nsec != 0 {
+		return what, nil
 	}
 	var lists [2]map[string][]byte
 	for i, s := range c.sides {
