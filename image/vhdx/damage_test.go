@@ -401,3 +401,32 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestLocatorOfSharedText: entries of a locator that all lie over the same text
+// do not each become a text of their own.
+func TestLocatorOfSharedText(t *testing.T) {
+	const n, textBytes = 20000, 65000
+	b := make([]byte, 20+12*n)
+	copy(b, vhdxLocator[:])
+	le.PutUint16(b[18:], n)
+	for i := range n {
+		e := b[20+12*i:]
+		le.PutUint32(e, uint32(len(b)+i))
+		le.PutUint32(e[4:], uint32(len(b)+i))
+		le.PutUint16(e[8:], textBytes)
+		le.PutUint16(e[10:], textBytes)
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for range n + textBytes {
+		b = append(b, byte(1+r.IntN(255)))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := parseLocator(b); !errors.Is(err, fault.ErrDamaged) {
+		t.Error(err)
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 16 {
+		t.Errorf("%d MiB were allocated for a locator of %d bytes", got, len(b))
+	}
+}

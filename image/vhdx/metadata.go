@@ -158,6 +158,17 @@ func readItems(f *file, items map[GUID]extent) (*metadata, error) {
 	return m, nil
 }
 
+// Keys of a parent locator. The longest has 38 bytes.
+const (
+	keyLinkage  = "parent_linkage"
+	keyLinkage2 = "parent_linkage2"
+	keyRelative = "relative_path"
+	keyVolume   = "volume_path"
+	keyAbsolute = "absolute_win32_path"
+
+	maxKeyBytes = 64
+)
+
 // parseLocator reads a parent locator of kind VHDX.
 //
 // Source: [MS-VHDX] 2.6.2.6.
@@ -174,6 +185,8 @@ func parseLocator(b []byte) (*locator, error) {
 	if headBytes+n*entryBytes > len(b) {
 		return nil, fmt.Errorf("%w: %d entries in %d bytes", fault.ErrDamaged, n, len(b))
 	}
+	// Only what we use is decoded, or entries that share their text could each
+	// make as much of it as they like.
 	pairs := make(map[string]string)
 	for i := range n {
 		e := b[headBytes+entryBytes*i:]
@@ -182,13 +195,22 @@ func parseLocator(b []byte) (*locator, error) {
 		if !ok1 || !ok2 {
 			return nil, fmt.Errorf("%w: entry %d lies outside", fault.ErrDamaged, i)
 		}
-		if _, twice := pairs[key]; twice {
-			return nil, fmt.Errorf("%w: %q is there twice", fault.ErrDamaged, key)
+		if len(key) > maxKeyBytes {
+			continue
 		}
-		pairs[key] = value
+		name := layer.UTF16(key, le)
+		switch name {
+		case keyLinkage, keyLinkage2, keyRelative, keyVolume, keyAbsolute:
+		default:
+			continue
+		}
+		if _, twice := pairs[name]; twice {
+			return nil, fmt.Errorf("%w: %q is there twice", fault.ErrDamaged, name)
+		}
+		pairs[name] = layer.UTF16(value, le)
 	}
-	l := &locator{names: layer.Names(pairs["relative_path"], pairs["volume_path"], pairs["absolute_win32_path"])}
-	for _, key := range []string{"parent_linkage", "parent_linkage2"} {
+	l := &locator{names: layer.Names(pairs[keyRelative], pairs[keyVolume], pairs[keyAbsolute])}
+	for _, key := range []string{keyLinkage, keyLinkage2} {
 		if text, ok := pairs[key]; ok {
 			g, err := parseGUID(text)
 			if err != nil {
@@ -203,10 +225,10 @@ func parseLocator(b []byte) (*locator, error) {
 	return l, nil
 }
 
-// within returns the UTF-16 text of n bytes at off of b.
-func within(b []byte, off uint32, n uint16) (string, bool) {
+// within returns the n bytes at off of b.
+func within(b []byte, off uint32, n uint16) ([]byte, bool) {
 	if int64(off)+int64(n) > int64(len(b)) || n == 0 {
-		return "", false
+		return nil, false
 	}
-	return layer.UTF16(b[off:][:n], binary.LittleEndian), true
+	return b[off:][:n], true
 }
