@@ -63,8 +63,8 @@ func openCOWD(ra io.ReaderAt, size int64, c *caches) (*sparse, error) {
 		perTable:   cowdEntries,
 		tableOf:    func(e uint64) (int64, error) { return int64(e) * sectorSize, nil },
 		grainOf: func(e uint64) (int64, error) {
-			if e != grainAbsent && int64(e) < directory {
-				return 0, fmt.Errorf("%w: it lies in the header", fault.ErrDamaged)
+			if e != grainAbsent && int64(e) <= directory {
+				return 0, fmt.Errorf("%w: it lies in the header or the grain directory", fault.ErrDamaged)
 			}
 			return int64(e), nil
 		},

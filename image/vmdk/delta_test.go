@@ -126,6 +126,9 @@ func TestDeltaDamage(t *testing.T) {
 	l.Hold[0], l.Bytes[0] = disktest.Stored, 1
 	cowd, se := l.COWD(), l.SeSparse(0)
 	cowdTable := int64(word(cowd, 4*sectorSize)&0xffffffff) * sectorSize
+	// A directory in sector 1, and the table behind it, whose first entry is 1.
+	cowdAt1 := append(u32(2), make([]byte, sectorSize-4)...)
+	cowdAt1 = append(cowdAt1, u32(1)...)
 	seTable := int64(word(se, 8*seWordTables)) * sectorSize
 	seDirectory := int64(word(se, 8*seWordDirectory)) * sectorSize
 	tests := []struct {
@@ -149,6 +152,7 @@ func TestDeltaDamage(t *testing.T) {
 		{"COWD table far", cowd, touch(cowd, 4*sectorSize, u32(1<<31)...), fault.ErrTruncated, "grain table 0"},
 		{"COWD grain far", cowd, touch(cowd, cowdTable, u32(1<<31)...), fault.ErrTruncated, "grain 0"},
 		{"COWD grain in the header", cowd, touch(cowd, cowdTable, u32(1)...), fault.ErrDamaged, "grain 0"},
+		{"COWD grain in a directory at 1", cowd, touch(touch(cowd, 20, u32(1)...), sectorSize, cowdAt1...), fault.ErrDamaged, "grain 0"},
 		{"COWD cut", cowd, cowd[:len(cowd)-100], fault.ErrTruncated, "grain 0"}, // the first lies last
 
 		{"seSparse empty", se, nil, fault.ErrTruncated, "seSparse header"},
@@ -166,6 +170,7 @@ func TestDeltaDamage(t *testing.T) {
 		{"seSparse directory far", se, touch(se, 8*seWordDirectory, u64(1<<62)...), fault.ErrTruncated, "grain directory"},
 		{"seSparse tables nowhere", se, touch(se, 8*seWordTables, u64(0)...), fault.ErrDamaged, "grain tables is 0"},
 		{"seSparse grains nowhere", se, touch(se, 8*seWordGrains, u64(1<<62)...), fault.ErrDamaged, "place of the grains"},
+		{"seSparse grains in sector 1", se, touch(touch(se, 8*seWordGrains, u64(1)...), seTable, u64(3<<60)...), fault.ErrDamaged, "place of the grains"},
 		{"seSparse table state", se, touch(se, seDirectory, u64(2<<60)...), fault.ErrDamaged, "grain directory"},
 		{"seSparse table number", se, touch(se, seDirectory, u64(1<<60|1<<40)...), fault.ErrDamaged, "grain directory"},
 		{"seSparse table far", se, touch(se, seDirectory, u64(1<<60|0xffffffff)...), fault.ErrTruncated, "grain table 0"},

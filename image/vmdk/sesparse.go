@@ -134,7 +134,7 @@ func (h *seHeader) check() error {
 		{"place of the grain tables", seWordTables},
 		{"place of the grains", seWordGrains},
 	} {
-		if h[w.word] == 0 || h[w.word] > maxReadSectors {
+		if h[w.word] == 0 || h[w.word] > maxReadSectors || w.word == seWordGrains && h[w.word] <= grainZeros {
 			return bad(w.what, h[w.word])
 		}
 	}
