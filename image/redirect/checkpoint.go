@@ -8,6 +8,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"holdfast/repo/vfs"
 )
 
 // keep is the session's keeper: one goroutine that makes checkpoints, writes
@@ -80,7 +82,7 @@ func (s *Session) checkpoint(w *walFile) error {
 	if err := s.roomInMap(); err != nil {
 		return err
 	}
-	if err := s.copyOut(w); err != nil {
+	if err := s.copyOut(w, false); err != nil {
 		return err
 	}
 	if err := s.m.append(s.mapRecords(w), w.mode, w.gen); err != nil {
@@ -135,19 +137,19 @@ func (s *Session) withReserve(do func() error) error {
 func (t table) sorted() []uint64 { return slices.Sorted(maps.Keys(t)) }
 
 // copyOut writes the records of w to the data files and syncs them.
-func (s *Session) copyOut(w *walFile) error {
+func (s *Session) copyOut(w *walFile, repairing bool) error {
 	buf := make([]byte, 0, maxChunk)
-	var touched []*layer
+	var touched []vfs.File
 	for i, t := range w.tables {
 		d := s.disks[i]
-		l := d.layer(w.mode.write)
+		file := d.dataFile(w.mode.write)
 		start := uint64(0) // of buf
 		flush := func() error {
 			if len(buf) == 0 {
 				return nil
 			}
 			err := s.withReserve(func() error {
-				_, err := l.file.WriteAt(buf, int64(start)*grainBytes)
+				_, err := file.WriteAt(buf, int64(start)*grainBytes)
 				return err
 			})
 			buf = buf[:0]
@@ -176,17 +178,18 @@ func (s *Session) copyOut(w *walFile) error {
 			return err
 		}
 		if any {
-			touched = append(touched, l)
+			touched = append(touched, file)
 		}
 	}
 	s.dataMu.Lock() // one sync of a file at a time
 	defer s.dataMu.Unlock()
-	if err := s.usable(false); err != nil && !errors.Is(err, ErrFailed) {
+	// After another one failed this sync may say that all is well.
+	if err := s.usable(false); err != nil && !repairing {
 		return err
 	}
-	for _, l := range touched {
-		if err := syncData(l.file); err != nil {
-			return s.failData(w.mode.write, fmt.Errorf("sync a data file of layer %d: %w", l.id, err))
+	for _, f := range touched {
+		if err := syncData(f); err != nil {
+			return s.failData(w.mode.write, fmt.Errorf("sync a data file of layer %d: %w", w.mode.write, err))
 		}
 	}
 	return nil

@@ -182,7 +182,7 @@ func (s *Session) commitLoose() error {
 	for _, r := range runs {
 		if !synced[r.d] {
 			synced[r.d] = true
-			if err := syncData(r.d.layer(write).file); err != nil {
+			if err := syncData(r.d.dataFile(write)); err != nil {
 				return s.failData(write, fmt.Errorf("sync %s: %w", dataName(r.d.index, write), err))
 			}
 		}

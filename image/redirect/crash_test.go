@@ -1,9 +1,12 @@
 package redirect
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -120,6 +123,8 @@ type world struct {
 	opt   Options
 	s     *Session
 
+	sealed [][]byte // the bytes of each disk when it was sealed
+
 	mu    sync.Mutex
 	made  bool
 	stops []stop
@@ -178,8 +183,8 @@ func (w *world) work(rng *rand.Rand, n int) error {
 	for range n {
 		k := rng.IntN(len(w.bases))
 		d, v := w.s.Disks()[k], w.model[k]
-		switch op := rng.IntN(20); {
-		case op < 16:
+		switch op := rng.IntN(40); {
+		case op < 32:
 			off, p := randomWrite(rng, len(w.bases[k].data))
 			durable := rng.IntN(2) == 0
 			v.write(p, off)
@@ -189,14 +194,18 @@ func (w *world) work(rng *rand.Rand, n int) error {
 			if durable {
 				v.commit(off, int64(len(p)))
 			}
-		case op < 19:
+		case op < 36:
 			if err := d.Commit(); err != nil {
 				return err
 			}
 			for _, v := range w.model {
 				v.commit(0, int64(len(v.bytes)))
 			}
-		case op < 20:
+		case op < 38:
+			if err := w.sealOrMerge(); err != nil {
+				return err
+			}
+		default:
 			if err := w.s.Close(); err != nil {
 				return err
 			}
@@ -208,6 +217,79 @@ func (w *world) work(rng *rand.Rand, n int) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// sealOrMerge seals the session, or looks at what was sealed and merges it.
+func (w *world) sealOrMerge() error {
+	x := w.s.Sealed()
+	if x == nil {
+		x, err := w.s.Seal()
+		if err != nil {
+			return err
+		}
+		w.sealed = nil
+		for k, v := range w.model {
+			v.commit(0, int64(len(v.bytes)))
+			w.sealed = append(w.sealed, slices.Clone(v.bytes))
+			if err := checkView(x, w.bases[k], fmt.Sprint("d", k), w.sealed[k]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for k := range w.model {
+		if err := checkView(x, w.bases[k], fmt.Sprint("d", k), w.sealed[k]); err != nil {
+			return err
+		}
+	}
+	return x.Release(context.Background())
+}
+
+// checkView compares a sealed disk with what it should be, and its changes with
+// the base.
+func checkView(x *Sealed, base *memBase, name string, want []byte) error {
+	v, err := x.Disk(name)
+	if err != nil {
+		return err
+	}
+	if err := same(v, want); err != nil {
+		return fmt.Errorf("sealed disk %s: %w", name, err)
+	}
+	changed := slices.Clone(base.data)
+	last := int64(-1)
+	err = v.Changed(func(off, n int64) error {
+		if off <= last {
+			return fmt.Errorf("changes at %d after %d", off, last)
+		}
+		last = off
+		copy(changed[off:off+n], want[off:])
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(changed, want) {
+		return fmt.Errorf("disk %s has changes that were not listed", name)
+	}
+	return checkExtents(v, want)
+}
+
+// checkExtents looks for data outside of the extents.
+func checkExtents(d Base, want []byte) error {
+	for off := int64(0); off < d.Size(); {
+		start, end, err := d.NextData(off)
+		if err == io.EOF {
+			start, end, err = d.Size(), d.Size(), nil
+		}
+		if err != nil || start < off || end < start || end > d.Size() {
+			return fmt.Errorf("data from %d: %d to %d, %w", off, start, end, err)
+		}
+		if i := bytes.IndexFunc(want[off:start], func(r rune) bool { return r != 0 }); i >= 0 {
+			return fmt.Errorf("byte %d is data and in no extent", off+int64(i))
+		}
+		off = end
 	}
 	return nil
 }
@@ -240,6 +322,21 @@ func (s stop) recover(bases []*memBase, opt Options) error {
 			copy(p[off:], q)
 		}
 		want = append(want, p)
+	}
+	if x := ss.Sealed(); x != nil && rng.IntN(2) == 0 {
+		if err := x.Release(context.Background()); err != nil {
+			return errors.Join(err, ss.Close())
+		}
+	} else if err := ss.Merge(context.Background()); x == nil && err != nil {
+		return errors.Join(err, ss.Close())
+	}
+	for k, d := range ss.Disks() {
+		if err := same(d, want[k]); err != nil {
+			return errors.Join(fmt.Errorf("before the second closing: disk %d: %w", k, err), ss.Close())
+		}
+		if err := checkExtents(d, want[k]); err != nil {
+			return errors.Join(err, ss.Close())
+		}
 	}
 	if rng.IntN(2) == 0 {
 		err = ss.Checkpoint()

@@ -3,6 +3,7 @@ package redirect
 import (
 	"fmt"
 	"io"
+	"sync"
 
 	"holdfast/repo/vfs"
 )
@@ -22,7 +23,9 @@ type Disk struct {
 	migration  *migration
 	targetName string // the disk was switched to it
 
-	target Target // changed with the gate held alone
+	target     Target     // changed with the gate held alone
+	targetSync sync.Mutex // one sync of it at a time; guards targetErr
+	targetErr  error      // a sync failed
 }
 
 // layer is what a disk has of one layer.
@@ -58,6 +61,13 @@ func (d *Disk) UsedBytes() int64 {
 	return n * grainBytes
 }
 
+// dataFile returns the data file of a layer.
+func (d *Disk) dataFile(id uint32) vfs.File {
+	d.s.mu.RLock()
+	defer d.s.mu.RUnlock()
+	return d.layer(id).file
+}
+
 // layer returns the layer of that number. mu is held.
 func (d *Disk) layer(id uint32) *layer {
 	for _, l := range d.layers {
@@ -84,8 +94,8 @@ func (d *Disk) setMode(m mode) {
 	d.layers = layers
 }
 
-// openLayers opens the data files of the disk.
-func (d *Disk) openLayers(m mode) error {
+// openLayers opens the data files of the disk that are not open. mu is held.
+func (d *Disk) openLayers() error {
 	for _, l := range d.layers {
 		if l.file != nil {
 			continue

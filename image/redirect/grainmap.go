@@ -121,3 +121,19 @@ func (p *mapPage) runs(n uint64) iter.Seq[run] {
 		}
 	}
 }
+
+// next returns the first grain from first on whose bytes are in the data file.
+func (m *grainMap) next(first uint64) (g uint64, ok bool) {
+	for _, n := range m.pageNumbers() {
+		if (n+1)*pageGrains <= first {
+			continue
+		}
+		p := m.pages[n]
+		for i := max(first, n*pageGrains) - n*pageGrains; i < pageGrains; i++ {
+			if s := p.get(i); s == stateData || s == stateLoose {
+				return n*pageGrains + i, true
+			}
+		}
+	}
+	return 0, false
+}

@@ -47,7 +47,20 @@ func (s *Session) repair(cause error) {
 	for _, w := range s.log.files {
 		limit[w.name] = w.durable.Load()
 	}
+	// A file whose sync failed is not asked again through the same descriptor,
+	// and load may let go of layers and find them again.
+	for _, d := range s.disks {
+		for _, l := range d.layers {
+			if err := l.file.Close(); err != nil {
+				s.opt.Log.Warn("close a data file", "err", err)
+			}
+			l.file = nil
+		}
+	}
 	err := s.load(limit)
+	if err == nil {
+		err = s.openLayers()
+	}
 	if err == nil && s.failures == 1 {
 		err = s.startOver()
 	}
@@ -65,6 +78,7 @@ func (s *Session) repair(cause error) {
 // the gate.
 func (s *Session) startOver() error {
 	m := s.mode
+	m.sealed = 0 // what was sealed may have lost its end
 	if s.failedData[m.write] {
 		next := m.layers[len(m.layers)-1] + 1
 		if len(m.layers) == maxLayers || m.write != m.layers[len(m.layers)-1] {
@@ -75,10 +89,8 @@ func (s *Session) startOver() error {
 		}
 		m.layers, m.write = append(slices.Clone(m.layers), next), next
 		s.setMode(m)
-		for _, d := range s.disks {
-			if err := d.openLayers(m); err != nil {
-				return err
-			}
+		if err := s.openLayers(); err != nil {
+			return err
 		}
 	}
 	gen := s.m.applied
@@ -87,7 +99,7 @@ func (s *Session) startOver() error {
 	for _, w := range s.log.byGen() {
 		gen = max(gen, w.gen)
 		w.mode = m
-		if err := s.copyOut(w); err != nil {
+		if err := s.copyOut(w, true); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -100,6 +112,11 @@ func (s *Session) startOver() error {
 	if err := s.withReserve(func() error { return s.m.rewrite(s.disks, m, gen, s.opt.mapRoom()) }); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	for _, w := range s.log.files {
+		w.reset(w.gen, len(s.disks)) // the maps have it all
+	}
+	s.mu.Unlock()
 	for i, w := range s.log.files {
 		if err := makeWAL(s.fs, i, fileHeader{walMagic, s.id, gen + 1 + uint64(i), uint64(w.size)}); err != nil {
 			return err

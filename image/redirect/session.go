@@ -30,6 +30,9 @@ type Session struct {
 	// locks.
 	gate sync.RWMutex
 
+	// changing is held while layers are sealed or merged. It comes before gate.
+	changing sync.Mutex
+
 	// Order of the others: rounds.mu, log.mu, log.syncMu, dataMu, mu.
 	rounds rounds
 	log    wal
@@ -72,7 +75,11 @@ type looseRun struct {
 // fs.ErrNotExist and Discard clears it.
 func Create(fsys vfs.FS, disks []DiskSpec, opt Options) (*Session, error) {
 	opt = opt.withDefaults()
-	if err := create(fsys, disks, opt); err != nil {
+	l, err := fsys.Lock(lockName, vfs.Exclusive) // the file is durable with the rest
+	if err == nil {
+		err = errors.Join(create(fsys, disks, opt), l.Unlock())
+	}
+	if err != nil {
 		return nil, fmt.Errorf("create redirect session: %w", spaceError(err))
 	}
 	return Open(fsys, disks, opt)
@@ -206,7 +213,7 @@ func (s *Session) settle() error {
 		return err
 	}
 	for _, d := range s.disks {
-		if err := d.openLayers(s.mode); err != nil {
+		if err := d.openLayers(); err != nil {
 			return err
 		}
 		if err := d.openTarget(); err != nil {
@@ -223,9 +230,12 @@ func (s *Session) tidy() error {
 	if err != nil {
 		return err
 	}
+	s.mu.RLock()
+	layers := s.mode.layers
+	s.mu.RUnlock()
 	wanted := make(map[string]bool)
 	for _, d := range s.disks {
-		for _, l := range s.mode.layers {
+		for _, l := range layers {
 			wanted[dataName(d.index, l)] = true
 		}
 	}
@@ -328,7 +338,7 @@ func (s *Session) usableLocked(writes bool) error {
 	case s.failure != nil:
 		return fmt.Errorf("%w: %w", ErrFailed, s.failure)
 	case writes && s.readOnly != nil:
-		return fmt.Errorf("%w: %w", ErrReadOnly, s.readOnly)
+		return fmt.Errorf("%w: %v", ErrReadOnly, s.readOnly) // not ErrFailed any more
 	}
 	return nil
 }
@@ -370,7 +380,7 @@ func (s *Session) closeFiles() (err error) {
 	closeFile(s.m.file)
 	for _, d := range s.disks {
 		for _, l := range d.layers {
-			closeFile(l.file)
+			closeFile(l.file) // nil when a repair went wrong
 		}
 		if d.target != nil {
 			err = errors.Join(err, d.target.Close())

@@ -28,7 +28,7 @@ func (d *Disk) Write(p []byte, off int64, durable bool) (n int, err error) {
 	switch {
 	case err != nil:
 	case d.target != nil && durable:
-		err = d.target.Sync()
+		err = d.syncTarget()
 	case d.target == nil && durable:
 		err = d.s.sync()
 	case d.target == nil:
@@ -46,7 +46,7 @@ func (d *Disk) Commit() error {
 	defer d.s.gate.RUnlock()
 	var err error
 	if d.target != nil {
-		err = d.target.Sync()
+		err = d.syncTarget()
 	} else {
 		err = d.s.commit()
 	}
@@ -68,8 +68,7 @@ func (d *Disk) writePart(p []byte, off int64, durable bool) error {
 	d.locks.lock(first, end)
 	defer d.locks.unlock(first, end)
 	if d.target != nil {
-		_, err := d.target.WriteAt(p, off)
-		return err
+		return d.writeTarget(p, off)
 	}
 	buf := p
 	if off%grainBytes != 0 || len(p)%grainBytes != 0 {
