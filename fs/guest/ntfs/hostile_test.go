@@ -2,10 +2,12 @@ package ntfs
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"runtime"
 	"testing"
+	"time"
 
 	"holdfast/fs"
 )
@@ -138,5 +140,28 @@ func TestListOfManyRecords(t *testing.T) {
 	}
 	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 256 {
 		t.Errorf("%d MiB were allocated", got)
+	}
+}
+
+// A volume that claims more clusters and records than there are bytes, and whose
+// bitmaps are holes, is counted as far as the device goes.
+func TestCountOfClaims(t *testing.T) {
+	f := bare(make([]byte, 1<<20))
+	f.clusters, f.records = 1<<46, 1<<52
+	f.stateOnce.Do(func() {})
+	hole := func(typ uint32) *node {
+		const clusters = 1 << 34
+		pairs := binary.LittleEndian.AppendUint64(nil, clusters<<8|7)
+		return &node{attrs: []attribute{{
+			typ: typ, size: clusters << 16, valid: clusters << 16,
+			pieces: []piece{{last: clusters - 1, rec: uint64(typ), pairs: pairs}},
+		}}}
+	}
+	f.nodes.put(fileBitmap, hole(typeData), 1)
+	f.nodes.put(fileMFT, hole(typeBitmap), 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if s, err := f.count(ctx); err != nil || s.FreeBytes != 1<<20 || s.FreeFiles != 1<<10 {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -98,7 +98,7 @@ func (f *FS) readCapitals() (upCase, error) {
 }
 
 // StatFS counts the free clusters in the volume's bitmap, once: that takes a
-// bit for each.
+// bit for each that the device has, of however many the volume speaks.
 func (f *FS) StatFS(ctx context.Context, id fs.ID) (fs.StatFS, error) {
 	if _, _, err := f.at(ctx, id); err != nil {
 		return fs.StatFS{}, err
@@ -131,8 +131,8 @@ func (f *FS) count(ctx context.Context) (fs.StatFS, error) {
 		total int64
 		free  func(n int64)
 	}{
-		{fileBitmap, typeData, f.clusters, func(n int64) { s.FreeBytes = n * f.clusterBytes }},
-		{fileMFT, typeBitmap, int64(f.records), func(n int64) { s.FreeFiles = uint64(n) }},
+		{fileBitmap, typeData, min(f.clusters, f.dev.size/f.clusterBytes), func(n int64) { s.FreeBytes = n * f.clusterBytes }},
+		{fileMFT, typeBitmap, min(int64(f.records), f.dev.size/int64(f.recordBytes)), func(n int64) { s.FreeFiles = uint64(n) }},
 	} {
 		n, err := f.node(of.file)
 		if err != nil {
