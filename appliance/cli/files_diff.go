@@ -92,7 +92,7 @@ func (d *differ) end() error {
 		}
 	} else if d.found > 0 {
 		d.app.say("%d of %d files and directories differ", d.found, d.n.Entries)
-	} else {
+	} else if d.failed == 0 {
 		d.app.say("No file differs.")
 	}
 	switch {
@@ -116,9 +116,17 @@ func (d *differ) run(ctx context.Context, path string) error {
 		}
 		return d.compare(ctx, a, b)
 	}
+	// A disk whose volumes can't be found has not lost them.
+	lost := make(map[string]bool)
+	for _, l := range slices.Concat(d.a.lost, d.b.lost) {
+		if !lost[l.name] {
+			d.fail(l.name, l.err)
+		}
+		lost[l.name] = true
+	}
 	seen := make(map[string]bool)
 	for _, v := range slices.Concat(d.a.list, d.b.list) {
-		if seen[v.name()] {
+		if seen[v.name()] || lost[v.disk] {
 			continue
 		}
 		seen[v.name()] = true

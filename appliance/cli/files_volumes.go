@@ -20,6 +20,13 @@ type volumes struct {
 	guests guest.Reader
 	list   []*volume
 	notes  []string // of disks, for people
+	lost   []lostDisk
+}
+
+// lostDisk is a disk of which nobody knows what volumes it has.
+type lostDisk struct {
+	name string
+	err  error
 }
 
 // volume is one of them.
@@ -106,6 +113,7 @@ func (vs *volumes) look(ctx context.Context, only string) error {
 		found, err := vs.guests.Layout(ctx, d)
 		if errors.Is(err, fs.ErrDamaged) || errors.Is(err, fs.ErrUnsupported) {
 			vs.notes = append(vs.notes, fmt.Sprintf("disk %s: %v", name, err))
+			vs.lost = append(vs.lost, lostDisk{name, err})
 			continue
 		}
 		if err != nil {
