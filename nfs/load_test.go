@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net"
 	"runtime"
 	"slices"
@@ -188,7 +189,7 @@ func TestNeverRead(t *testing.T) {
 	const limit = 64 << 20
 	tree := treetest.NewMemWrite(treetest.MemOptions{NoBorrow: true})
 	stamped(t, tree, "file", 16<<20)
-	s, addr := start(t, nfs.Options{Exports: []nfs.Export{exported(tree)}, InFlightBytes: limit, StallTimeout: 600 * time.Millisecond})
+	s, addr := start(t, nfs.Options{Exports: []nfs.Export{exported(tree)}, InFlightBytes: limit, StallTimeout: 6 * time.Second, Log: slog.New(slog.DiscardHandler)})
 	c := dial(t, addr)
 	root := must(c.Mount("/data"))(t)
 	file, _, err := c.Lookup(root, "file")
@@ -233,6 +234,12 @@ func TestNeverRead(t *testing.T) {
 	}
 	if p99 > 500*time.Millisecond {
 		t.Errorf("p99 %v", p99)
+	}
+	began := time.Now()
+	must(c.Read(file, 0, 1<<20))(t)
+	t.Logf("its READ of 1 MiB took %v", time.Since(began))
+	if time.Since(began) > 5*time.Second {
+		t.Error("too long")
 	}
 	// They are shown out, and what they held is free.
 	for range 300 {

@@ -178,6 +178,13 @@ func (s *sched) full(a *account) bool {
 	return a.pending >= maxPending || s.judge(a, 1, 0) != fits
 }
 
+// crowded says that little is left of limit.
+func (s *sched) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held > s.limit/4*3
+}
+
 // release is the opposite of hold.
 func (s *sched) release(a *account, n int64) {
 	if n == 0 {

@@ -3,6 +3,7 @@ package nfs
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,8 @@ type sender struct {
 	raw   syscall.RawConn // nil: only the goroutine writes
 	stall time.Duration   // without progress for so long, the connection is closed
 	done  func(*reply)    // is told of each reply that was sent, or never will be
+
+	waitingSince atomic.Int64 // in nanoseconds: when the client last took something, 0 if it need not
 
 	mu      sync.Mutex // guards all below
 	writing bool       // somebody is, or the goroutine is about to
@@ -190,10 +193,21 @@ func (s *sender) close() {
 	_ = s.nc.Close()
 }
 
+// stalledFor is how long the client has not taken a byte of what waits for it.
+func (s *sender) stalledFor(now time.Time) time.Duration {
+	since := s.waitingSince.Load()
+	if since == 0 {
+		return 0
+	}
+	return now.Sub(time.Unix(0, since))
+}
+
 // writeAll writes what is left of r, waiting for the client as long as it takes
 // anything at all.
 func (s *sender) writeAll(r *reply) {
+	defer s.waitingSince.Store(0)
 	for {
+		s.waitingSince.Store(time.Now().UnixNano())
 		_ = s.nc.SetWriteDeadline(time.Now().Add(s.stall))
 		if s.raw == nil {
 			bufs := net.Buffers(r.bufs)

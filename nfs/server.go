@@ -42,7 +42,8 @@ type Options struct {
 	RetryFor time.Duration
 
 	// StallTimeout ends a connection whose client neither takes a byte of its
-	// replies nor sends the rest of a request for so long, 0: 60 s.
+	// replies nor sends the rest of a request for so long, 0: 60 s. While three
+	// quarters of InFlightBytes are held, a twelfth of that is too long.
 	StallTimeout time.Duration
 
 	// Log gets what goes wrong. nil: nothing does.
@@ -73,7 +74,8 @@ type Server struct {
 	mu     sync.Mutex // guards all below
 	closed bool
 	open   map[interface{ Close() error }]bool // listeners and connections
-	conns  int
+	conns  map[*conn]bool
+	ushers bool // the goroutine that shows stalled clients out is there
 	wg     sync.WaitGroup
 }
 
@@ -96,7 +98,7 @@ func New(opt Options) (*Server, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opt: opt, log: opt.Log, replies: newReplies(), open: map[interface{ Close() error }]bool{}}
+	s := &Server{opt: opt, log: opt.Log, replies: newReplies(), open: map[interface{ Close() error }]bool{}, conns: map[*conn]bool{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.sched = newSched(opt.InFlightBytes, opt.ConnBytes, [lanes]int{
 		laneMeta: max(opt.Workers/4, 2), laneRead: opt.Workers, laneWrite: opt.Workers, laneNames: max(opt.Workers/2, 2),
@@ -173,7 +175,7 @@ func temporary(err error) bool {
 func (s *Server) accept(nc net.Conn, programs []program) {
 	peer := addrOf(nc.RemoteAddr())
 	s.mu.Lock()
-	full := s.conns >= s.opt.MaxConns
+	full := len(s.conns) >= s.opt.MaxConns
 	if full || s.closed {
 		s.mu.Unlock()
 		_ = nc.Close()
@@ -182,8 +184,13 @@ func (s *Server) accept(nc net.Conn, programs []program) {
 		}
 		return
 	}
-	s.conns++
+	c := s.newConn(nc, peer, programs)
+	s.conns[c] = true
 	s.open[nc] = true
+	if !s.ushers {
+		s.ushers = true
+		s.wg.Go(s.usher)
+	}
 	s.wg.Add(1)
 	s.mu.Unlock()
 	if tcp, ok := nc.(*net.TCPConn); ok {
@@ -193,12 +200,37 @@ func (s *Server) accept(nc net.Conn, programs []program) {
 	}
 	go func() {
 		defer s.wg.Done()
-		s.newConn(nc, peer, programs).serve(s.ctx)
+		c.serve(s.ctx)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.conns--
+		delete(s.conns, c)
 		delete(s.open, nc)
 	}()
+}
+
+// usher ends connections whose clients keep memory from others by not taking
+// their replies, until the server ends.
+func (s *Server) usher() {
+	tick := time.NewTicker(max(s.opt.StallTimeout/60, 20*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case now := <-tick.C:
+			if !s.sched.crowded() {
+				continue
+			}
+			s.mu.Lock()
+			for c := range s.conns {
+				if c.out.stalledFor(now) > s.opt.StallTimeout/12 {
+					s.log.Warn("a client that takes no replies was disconnected, as memory is short", "client", c.peer.String())
+					_ = c.nc.Close()
+				}
+			}
+			s.mu.Unlock()
+		}
+	}
 }
 
 func addrOf(a net.Addr) netip.Addr {
