@@ -53,8 +53,8 @@ var floors = []floor{
 	{"configs", nil},
 	{"appliance", []string{"repo/...", "image/...", "fs/...", "nfs/...", "agent/...", "configs", "appliance/..."}},
 	{"internal/testreq", nil},
-	{"internal/e2e", []string{"repo/...", "image/...", "fs/...", "internal/..."}},
-	{"internal/bench", []string{"repo/...", "image/...", "fs/...", "internal/..."}},
+	{"internal/e2e", []string{"repo/...", "image/...", "fs/...", "nfs/...", "internal/..."}},
+	{"internal/bench", []string{"repo/...", "image/...", "fs/...", "nfs/...", "internal/..."}},
 }
 
 // testsMayImport holds for tests of every package, beside their floor.

@@ -7,7 +7,7 @@ import (
 	"holdfast/nfs/internal/xdr"
 )
 
-// ftypes are the ftype3 of each fs.Type. Source: RFC 1813 section 2.3.
+// ftypes are the ftype3 of each fs.Type. Source: RFC 1813 section 2.5.
 var ftypes = [...]uint32{
 	fs.TypeUnknown:     1,
 	fs.TypeFile:        1,

@@ -56,7 +56,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func keyOf(rq *request) replyKey {
 	args := rq.args.Rest()
-	return replyKey{rq.peer, rq.call.XID, rq.call.Proc, crc32.Checksum(args, castagnoli), uint32(len(args))}
+	// Who asks counts as an argument: another user's answer is not for him.
+	var who [12]byte
+	binary.BigEndian.PutUint32(who[:], rq.call.Cred.Flavor)
+	binary.BigEndian.PutUint32(who[4:], rq.call.Cred.UID)
+	binary.BigEndian.PutUint32(who[8:], rq.call.Cred.GID)
+	sum := crc32.Update(crc32.Checksum(args, castagnoli), castagnoli, who[:])
+	return replyKey{rq.peer, rq.call.XID, rq.call.Proc, sum, uint32(len(args))}
 }
 
 // begin gives rq an entry if it is to be done. Otherwise it has been before,

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ func Dial(ctx context.Context, addr string) (*Client, error) {
 // NewClient returns a client on a connection.
 func NewClient(nc net.Conn) *Client {
 	c := &Client{nc: nc, Cred: Sys(0, 0), to: map[uint32]chan []byte{}}
-	c.xid.Store(uint32(len(nc.LocalAddr().String())) << 20)
+	c.xid.Store(rand.Uint32())
 	go c.read()
 	return c
 }
