@@ -193,6 +193,8 @@ func TestProbe(t *testing.T) {
 		{"hibernated", size, map[int]string{4086: "S1SUSPEND\x00"}, found{format: "swap", why: "swap space with the memory of a hibernated machine, no files in it"}},
 		{"external journal", size, map[int]string{1024 + 0x38: "\x53\xef", 1024 + 0x60: "\x08"}, found{format: "ext4", why: "journal of an ext4 that is elsewhere, no files in it"}},
 		{"erofs", size, map[int]string{1024: "\xe2\xe1\xf5\xe0"}, found{format: "erofs"}},
+		{"NILFS2", size, map[int]string{1024: "\x02\x00\x00\x00\x00\x00\x34\x34"}, found{format: "nilfs2"}},
+		{"FAT with an entry like the magic of NILFS2", size, map[int]string{0: fatSector(), 1030: "\x34\x34"}, found{format: "fat12", label: "A LABEL", uuid: "1234-ABCD", bytes: 2 << 20}},
 		{"NTFS with sectors of 3 bytes", size, map[int]string{0: strings.Replace(ntfsBootSector(1000), "\x00\x02\x08", "\x03\x00\x08", 1)}, found{}},
 		{"zeros", size, nil, found{}},
 		{"one sector", 512, nil, found{}},

@@ -144,7 +144,7 @@ var rare = []struct {
 	magic  string
 }{
 	{"erofs", 1024, "\xe2\xe1\xf5\xe0"},
-	{"nilfs2", 1030, "\x34\x34"},
+	{"nilfs2", 1024, "\x02\x00\x00\x00\x00\x00\x34\x34"}, // with its revision: two bytes stand in many a FAT
 	{"ufs", 64<<10 + 1372, "\x19\x01\x54\x19"},
 	{"ufs", 8<<10 + 1372, "\x19\x01\x54\x19"},
 	{"ufs", 8<<10 + 1372, "\x54\x19\x01\x00"},
