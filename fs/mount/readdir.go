@@ -100,34 +100,51 @@ func (s *served) readDir(r *request, in *fuse.ReadIn, add func(dir node, e fs.En
 		add(dir, fs.Entry{}, fuse.DirEntry{Name: "..", Ino: shown(up.ID), Mode: syscall.S_IFDIR, Off: placeDots})
 		place = placeDots
 	}
-	// The tree may hold locks while it lists, so it is asked about entries
-	// afterwards.
-	room := int(in.Size)
-	var entries []fs.Entry
-	err = s.tree.ReadDir(r, dir.id, place-placeDots, func(e fs.Entry) bool {
-		room -= each + (len(e.Name)+7)&^7
-		if room >= 0 || len(entries) == 0 {
-			entries = append(entries, e)
+	// What adds nothing to the answer would look like the end of the directory.
+	for cookie := place - placeDots; ; {
+		entries, err := s.entries(r, dir, cookie, int(in.Size), each)
+		told := 0
+		for _, e := range entries {
+			if e.Cookie > maxCookie {
+				return fuse.Status(syscall.EOVERFLOW)
+			}
+			cookie = e.Cookie
+			if !nameable(e.Name) {
+				s.reasons.tell("a name that Linux can't show was left out", "name", e.Name)
+				continue
+			}
+			if !add(dir, e, fuse.DirEntry{Name: e.Name, Ino: shown(e.ID), Mode: typeMode(e.Type), Off: e.Cookie + placeDots}) {
+				return fuse.OK
+			}
+			told++
 		}
-		return room >= 0
-	})
-	for _, e := range entries {
-		if e.Cookie > maxCookie {
-			return fuse.Status(syscall.EOVERFLOW)
+		if told > 0 {
+			return fuse.OK // if there was an error it comes again when the kernel goes on here
 		}
-		if !nameable(e.Name) {
-			s.reasons.tell("a name that Linux can't show was left out", "name", e.Name)
-			continue
+		if err == nil {
+			err = r.Err()
 		}
-		d := fuse.DirEntry{Name: e.Name, Ino: shown(e.ID), Mode: typeMode(e.Type), Off: e.Cookie + placeDots}
-		if !add(dir, e, d) {
+		if err != nil {
+			return s.status(err)
+		}
+		if len(entries) == 0 {
 			return fuse.OK
 		}
 	}
-	if err != nil && len(entries) == 0 {
-		return s.status(err) // else it comes again when the kernel goes on here
-	}
-	return fuse.OK
+}
+
+// entries lists what is in a directory behind cookie, as much as fits into room
+// bytes but at least one entry. The tree may hold locks while it lists, so it is
+// asked about them afterwards.
+func (s *served) entries(r *request, dir node, cookie uint64, room, each int) (list []fs.Entry, err error) {
+	err = s.tree.ReadDir(r, dir.id, cookie, func(e fs.Entry) bool {
+		room -= each + (len(e.Name)+7)&^7
+		if room >= 0 || len(list) == 0 {
+			list = append(list, e)
+		}
+		return room >= 0
+	})
+	return list, err
 }
 
 // nameable says whether the kernel takes a name. One that it doesn't take would
