@@ -38,9 +38,11 @@ func (v device) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // passing says whether the same may go better another time, so that nothing is
-// to be concluded from err.
+// to be concluded from err. Only what says something of the disk is a reason to
+// call it unreadable: others keep that for ever.
 func passing(err error) bool {
-	return cancelled(err) || errors.Is(err, fs.ErrRetry) || errors.Is(err, fs.ErrStale)
+	ofDisk := errors.Is(err, fs.ErrDamaged) || errors.Is(err, fs.ErrUnsupported) || errors.Is(err, fs.ErrInvalid)
+	return !ofDisk || cancelled(err) || errors.Is(err, fs.ErrRetry) || errors.Is(err, fs.ErrStale)
 }
 
 func (t *Tree) openReader(ctx context.Context, _ string) (guest.Reader, error) {
