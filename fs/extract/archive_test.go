@@ -181,3 +181,22 @@ func (b breaks) ReadAt(ctx context.Context, id fs.ID, p []byte, off int64) (int,
 	}
 	return b.Tree.ReadAt(ctx, id, p, off)
 }
+
+// TestZipTimes: a time that a zip can't say is the nearest that it can.
+func TestZipTimes(t *testing.T) {
+	for sec, want := range map[int64]int64{-5: 315532800, 1e9: 1e9, 1<<32 - 1: 1<<32 - 1, 1 << 32: 1<<32 - 1, 1 << 33: 1<<32 - 1} {
+		tree := treetest.NewTree(treetest.Files{"f": {Attr: fs.Attr{Perm: 0o644, Mtime: fs.Time{Sec: sec}}}})
+		var buf bytes.Buffer
+		w := extract.NewZip(&buf, extract.Options{})
+		if err := errors.Join(w.Add(t.Context(), tree, root(t, tree), "", ""), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		z, err := zip.NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := z.File[0].Modified.Unix(); got != want {
+			t.Errorf("changed at %d is said to be at %d, want %d", sec, got, want)
+		}
+	}
+}

@@ -26,9 +26,9 @@ func (z *zipForm) hardLinks() bool { return false }
 func (z *zipForm) xattrs() bool    { return false }
 func (z *zipForm) Close() error    { return z.w.Close() }
 
-// zipFirst and zipLast are what the old form of a time can say; the exact one stands beside
-// it where it fits.
-var zipFirst, zipLast = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2107, 12, 31, 0, 0, 0, 0, time.UTC)
+// zipFirst is what the old form of a time begins with, zipLast where the exact
+// one, which stands beside it, ends.
+var zipFirst, zipLast = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(math.MaxUint32, 0).UTC()
 
 func (z *zipForm) begin(name string, a *fs.Attr, perm uint32, link string, _ bool, _ map[string]string) (io.Writer, error) {
 	if len(name) > math.MaxUint16 {
