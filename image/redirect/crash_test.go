@@ -122,6 +122,7 @@ type world struct {
 	model []*versions
 	opt   Options
 	s     *Session
+	every int // unless long, the power is cut at every one of so many operations
 
 	sealed [][]byte // the bytes of each disk when it was sealed
 
@@ -131,7 +132,7 @@ type world struct {
 }
 
 func newWorld(seed uint64) *world {
-	w := &world{mem: vfs.NewMem(), opt: smallLog, bases: []*memBase{newBase(seed, 150*grainBytes+700), newBase(seed+50, 40*grainBytes)}}
+	w := &world{every: 2, mem: vfs.NewMem(), opt: smallLog, bases: []*memBase{newBase(seed, 150*grainBytes+700), newBase(seed+50, 40*grainBytes)}}
 	w.disk = vfs.NewFaulty(w.mem)
 	for _, b := range w.bases {
 		w.model = append(w.model, newVersions(b))
@@ -147,7 +148,10 @@ func (w *world) watch(ways []vfs.CrashOptions) {
 		defer w.mu.Unlock()
 		list := ways
 		if !long {
-			list = ways[i%len(ways):][:1]
+			if i%w.every != 0 {
+				return
+			}
+			list = ways[i/w.every%len(ways):][:1]
 		}
 		for _, c := range list {
 			// What is promised before the clone must be in it, what is written

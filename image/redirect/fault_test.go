@@ -134,7 +134,7 @@ func (w *world) inTheEnd() error {
 // TestFailedOperations lets one operation fail in each run, or two: syncs, whose
 // bytes are lost, and all others with EIO and ENOSPC.
 func TestFailedOperations(t *testing.T) {
-	const n = 40
+	const n = 25
 	tests := []struct {
 		name string
 		is   func(vfs.Op) bool
@@ -147,7 +147,7 @@ func TestFailedOperations(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			runs, failures, readOnly := 0, 0, 0
-			for skip := 0; ; skip += 1 + runs/25 {
+			for skip := 0; ; skip += 1 + runs/12 {
 				w := newWorld(uint64(skip))
 				if err := w.create(); err != nil {
 					t.Fatal(err)

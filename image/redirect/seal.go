@@ -101,7 +101,11 @@ func (s *Session) switchMode(m, was mode) error {
 		s.mu.Unlock()
 		return ErrBusy // a repair came between
 	}
-	dropped := s.dropped(m)
+	dropped, empty := s.dropped(m)
+	if !empty {
+		s.mu.Unlock()
+		return errors.New("a layer that is to go has grains") // never lose them
+	}
 	s.setMode(m)
 	err := s.openLayers()
 	if err != nil {
@@ -135,16 +139,19 @@ func (s *Session) openLayers() error {
 	return nil
 }
 
-// dropped returns the open files of the layers that m does not have.
-func (s *Session) dropped(m mode) (files []vfs.File) {
+// dropped returns the open files of the layers that m does not have, and whether
+// nothing is in those layers. mu is held.
+func (s *Session) dropped(m mode) (files []vfs.File, empty bool) {
+	empty = true
 	for _, d := range s.disks {
 		for _, l := range d.layers {
 			if !slices.Contains(m.layers, l.id) {
 				files = append(files, l.file)
+				empty = empty && l.grains.count[stateData]+l.grains.count[stateZero]+l.grains.count[stateLoose] == 0
 			}
 		}
 	}
-	return files
+	return files, empty
 }
 
 // View is one disk of a Sealed. It does not change.
@@ -290,14 +297,16 @@ func (s *Session) merge(ctx context.Context) error {
 	}
 	at := slices.Index(m.layers, m.write)
 	for {
-		left, err := s.mergeOnce(ctx, at)
-		if err != nil {
-			return err
-		}
+		// What was written above before the mode changed may be in the log
+		// only: it must have come to the map before that is looked at.
 		if err := s.Checkpoint(); err != nil {
 			return err
 		}
-		if !left {
+		found, err := s.mergeOnce(ctx, at)
+		if err != nil {
+			return err
+		}
+		if !found {
 			break
 		}
 	}

@@ -1,0 +1,263 @@
+package redirect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"holdfast/repo/vfs"
+)
+
+// fileTarget is a target in a file that tells of every write.
+type fileTarget struct {
+	vfs.File
+	onWrite func(off int64) error
+}
+
+func (f *fileTarget) WriteAt(p []byte, off int64) (int, error) {
+	if f.onWrite != nil {
+		if err := f.onWrite(off); err != nil {
+			return 0, err
+		}
+	}
+	return f.File.WriteAt(p, off)
+}
+
+func openFileTarget(fsys vfs.FS) func(disk, name string) (Target, error) {
+	return func(_, name string) (Target, error) {
+		f, err := fsys.OpenWrite(name)
+		if err != nil {
+			return nil, err
+		}
+		return &fileTarget{File: f}, nil
+	}
+}
+
+func makeTarget(fsys vfs.FS, size int64) (*fileTarget, error) {
+	f, err := createNew(fsys, "target")
+	if err != nil {
+		return nil, err
+	}
+	// A device that held something else.
+	_, err = f.WriteAt(bytes.Repeat([]byte{0xee}, int(size)), 0)
+	return &fileTarget{File: f}, errors.Join(err, f.Sync(), fsys.SyncDir("."))
+}
+
+// TestMigrate writes before and behind the cursor while the disk is copied, cuts
+// the power before every operation, and migrates again where that was too early.
+func TestMigrate(t *testing.T) {
+	const size = 3*mib + 5000
+	w := &world{every: 2, mem: vfs.NewMem(), opt: Options{WALBytes: 512 * grainBytes, ReserveBytes: mib}, bases: []*memBase{newBase(1, size), newBase(2, 64*grainBytes)}}
+	w.disk = vfs.NewFaulty(w.mem)
+	w.opt.OpenTarget = openFileTarget(w.disk)
+	for _, b := range w.bases {
+		w.model = append(w.model, newVersions(b))
+	}
+	if err := w.create(); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 5))
+	d, v := w.s.Disks()[0], w.model[0]
+	write := func(off int64, p []byte, durable bool) {
+		v.write(p, off)
+		if _, err := d.Write(p, off, durable); err != nil {
+			t.Error(err)
+		}
+		if durable {
+			v.commit(off, int64(len(p)))
+		}
+	}
+	for range 60 {
+		off, p := randomWrite(rng, size)
+		write(off, p, rng.IntN(2) == 0)
+	}
+	target, err := makeTarget(w.disk, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := false
+	target.onWrite = func(off int64) error {
+		if inside {
+			return nil // our own, mirrored
+		}
+		inside = true
+		defer func() { inside = false }()
+		for at := int64(0); at < size; at += mib { // into each chunk but that being copied, and over its edges
+			if at != off/mib*mib {
+				_, p := randomWrite(rng, 20*grainBytes)
+				to := at + rng.Int64N(min(mib, size-at)-int64(len(p)))
+				write(to, p, rng.IntN(2) == 0)
+			}
+		}
+		return nil
+	}
+	w.watch(vfs.Crashes(1, 2, 3))
+	if err := d.Migrate(t.Context(), "target", target); err != nil {
+		t.Fatal(err)
+	}
+	v.commit(0, size) // the switch has synced it
+	if d.Target() != "target" {
+		t.Fatal("not switched")
+	}
+	w.disk.OnOp(nil) // a target is like any disk: what is not synced may be torn
+	write(7000, bytes.Repeat([]byte{7}, 9000), true)
+	if err := same(d, v.bytes); err != nil {
+		t.Fatal(err)
+	}
+	if err := same(target.File, v.bytes); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	switched := 0
+	for _, s := range w.stops {
+		opt := w.opt
+		opt.OpenTarget = openFileTarget(s.fs)
+		if err := func() error {
+			ss, err := Open(s.fs, specs(w.bases...), opt)
+			if err != nil {
+				return err
+			}
+			defer ss.Close()
+			d := ss.Disks()[0]
+			p, err := s.snaps[0].check(d)
+			if err != nil {
+				return err
+			}
+			if d.Target() != "" {
+				switched++
+				return nil
+			}
+			target, err := openFileTarget(s.fs)("", "target")
+			if err != nil {
+				return err
+			}
+			if err := d.Migrate(t.Context(), "target", target); err != nil {
+				return err
+			}
+			return same(target, p)
+		}(); err != nil {
+			t.Fatalf("%v: %v", s, err)
+		}
+	}
+	t.Logf("%d crashes, %d after the switch", len(w.stops), switched)
+	if switched == 0 || switched == len(w.stops) {
+		t.Error("no crash on one side of the switch")
+	}
+}
+
+// TestMigrationEnds lets targets fail: the disk goes on without them.
+func TestMigrationEnds(t *testing.T) {
+	const size = 2*mib + 100
+	bad := errors.New("bad target")
+	tests := []struct {
+		name  string
+		spoil func(*fileTarget, *Disk, context.CancelFunc)
+		want  error
+	}{
+		{"a write", func(f *fileTarget, _ *Disk, _ context.CancelFunc) {
+			f.onWrite = func(off int64) error {
+				if off >= mib {
+					return bad
+				}
+				return nil
+			}
+		}, ErrTarget},
+		{"a mirrored write", func(f *fileTarget, d *Disk, _ context.CancelFunc) {
+			f.onWrite = func(off int64) error {
+				if off == 8192 {
+					return bad
+				}
+				if off == mib {
+					_, err := d.Write([]byte("behind the cursor"), 8192, true)
+					return err
+				}
+				return nil
+			}
+		}, ErrTarget},
+		{"other bytes", func(f *fileTarget, _ *Disk, _ context.CancelFunc) {
+			f.onWrite = func(off int64) error {
+				if off == mib {
+					_, err := f.File.WriteAt([]byte("flip"), 77)
+					return err
+				}
+				return nil
+			}
+		}, ErrTarget},
+		{"cancelled", func(f *fileTarget, _ *Disk, cancel context.CancelFunc) {
+			f.onWrite = func(int64) error { cancel(); return nil }
+		}, context.Canceled},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fsys := vfs.NewMem()
+			base := newBase(3, size)
+			s := mustCreate(t, fsys, Options{WALBytes: 2 * mib}, base)
+			defer s.Close()
+			d := s.Disks()[0]
+			target, err := makeTarget(fsys, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			tt.spoil(target, d, cancel)
+			if err := d.Migrate(ctx, "target", target); !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			p := make([]byte, size)
+			if _, err := d.ReadAt(p, 0); err != nil {
+				t.Fatal(err)
+			}
+			want := slices.Clone(base.data)
+			if tt.name == "a mirrored write" {
+				copy(want[8192:], "behind the cursor")
+			}
+			if !bytes.Equal(p, want) {
+				t.Error("the disk has changed")
+			}
+			target.onWrite = nil
+			if err := d.Migrate(t.Context(), "target", target); err != nil {
+				t.Errorf("again: %v", err)
+			}
+			if err := same(target.File, want); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestSwitchedNeedsTarget refuses to open a session whose disk is elsewhere.
+func TestSwitchedNeedsTarget(t *testing.T) {
+	fsys := vfs.NewMem()
+	base := newBase(4, 100*grainBytes)
+	s := mustCreate(t, fsys, smallLog, base)
+	target, err := makeTarget(fsys, base.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Disks()[0].Migrate(t.Context(), "target", target); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Checkpoint(); err != nil { // so that the map has to know
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(fsys, specs(base), smallLog); err == nil {
+		t.Error("opened without its target", s.Close())
+	}
+	opt := smallLog
+	opt.OpenTarget = openFileTarget(fsys)
+	s = mustOpen(t, fsys, opt, base)
+	defer s.Close()
+	if err := same(s.Disks()[0], base.data); err != nil {
+		t.Error(fmt.Errorf("through the target: %w", err))
+	}
+}
