@@ -53,7 +53,7 @@ type sched struct {
 // account is a connection's part of a sched.
 type account struct {
 	held    int64
-	pending int // jobs that no worker has begun
+	pending int // jobs that no worker has begun, none of which is part of held
 	queues  [lanes][]queued
 	room    sync.Cond // L is the sched's mu
 	dead    bool
@@ -67,6 +67,10 @@ type queued struct {
 const (
 	// maxPending is how many requests of a connection wait for workers.
 	maxPending = 1024
+
+	// pendingBytes is what one of those takes: its arguments in a buffer of the
+	// shortest kind, and itself.
+	pendingBytes = 1<<smallestBuffer + bufferSlack + 512
 
 	// alwaysBytes is what a connection that holds nothing gets at any time.
 	alwaysBytes = 64 << 10
@@ -119,12 +123,22 @@ func (s *sched) judge(a *account, n, own int64) verdict {
 			return fits
 		}
 		return overLimit
-	case a.held+n > min(s.perConn, s.limit/int64(max(s.conns, 1))):
+	case a.held+n > s.share():
 		return overShare
 	case s.held+n > s.limit:
 		return overLimit
 	}
 	return fits
+}
+
+// share is what one connection may hold. Under mu.
+func (s *sched) share() int64 { return min(s.perConn, s.limit/int64(max(s.conns, 1))) }
+
+// busy says that a has enough jobs: as many as can be, or a quarter of its share
+// in bytes. Those count for the limit, so that three quarters of it are always
+// there for what lets jobs end. Under mu.
+func (s *sched) busy(a *account) bool {
+	return a.pending >= maxPending || int64(a.pending)*pendingBytes > s.share()/4
 }
 
 // hold counts n bytes for a, whether they fit or not.
@@ -148,7 +162,7 @@ func (s *sched) wait(a *account, n, own int64) bool {
 	defer s.mu.Unlock()
 	for !a.dead {
 		v := s.judge(a, max(n, 1), own)
-		if v == fits && a.pending < maxPending {
+		if v == fits && !s.busy(a) {
 			s.add(a, n)
 			return true
 		}
@@ -175,7 +189,7 @@ func (s *sched) try(a *account, n int64) bool {
 func (s *sched) full(a *account) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return a.pending >= maxPending || s.judge(a, 1, 0) != fits
+	return s.busy(a) || s.judge(a, 1, 0) != fits
 }
 
 // crowded says that little is left of limit.
@@ -195,11 +209,16 @@ func (s *sched) release(a *account, n int64) {
 	a.held -= n
 	s.held -= n
 	a.room.Signal()
-	for _, other := range s.starved {
-		other.room.Signal()
+	s.feed()
+	s.startAll()
+}
+
+// feed wakes those that wait because of limit. Under mu.
+func (s *sched) feed() {
+	for _, a := range s.starved {
+		a.room.Signal()
 	}
 	s.starved = s.starved[:0]
-	s.startAll()
 }
 
 // submit queues a job.
@@ -207,6 +226,8 @@ func (s *sched) submit(a *account, l lane, j job, cost int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.pending++
+	s.held += pendingBytes
+	s.peak = max(s.peak, s.held)
 	if a.queues[l] = append(a.queues[l], queued{j, cost}); len(a.queues[l]) == 1 {
 		s.lanes[l].ready = append(s.lanes[l].ready, a)
 	}
@@ -247,7 +268,9 @@ func (s *sched) next(l lane) (*account, queued, bool) {
 			lane.ready = append(lane.ready, a)
 		}
 		a.pending--
+		s.held -= pendingBytes
 		a.room.Signal()
+		s.feed()
 		if a.dead {
 			q.cost = 0 // a read, and those are dropped
 		}

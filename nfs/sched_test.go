@@ -76,7 +76,8 @@ func TestSchedLanes(t *testing.T) {
 // under way, but one in any case, and all together no more than the limit.
 func TestSchedShare(t *testing.T) {
 	const mib = 1 << 20
-	s := newSched(4*mib, 3*mib, evenly(100))
+	const pending = 20 * pendingBytes // all of them
+	s := newSched(4*mib+pending, 3*mib, evenly(100))
 	var mu sync.Mutex
 	running, most := map[*account]int{}, map[*account]int{}
 	hold := make(chan struct{})
@@ -106,13 +107,14 @@ func TestSchedShare(t *testing.T) {
 	s.submit(c, laneRead, job(c, mib), mib)
 	time.Sleep(50 * time.Millisecond)
 	mu.Lock()
+	// What waits is part of the limit, too.
 	if running[a] != 3 || running[b] != 1 || running[c] != 1 {
 		t.Errorf("%d, %d and %d jobs run, want 3, 1 and 1", running[a], running[b], running[c])
 	}
 	mu.Unlock()
 	close(hold)
 	s.wg.Wait()
-	if s.held != 0 || s.peak > 4*mib+100 || most[a] > 3 {
+	if s.held != 0 || s.peak > 4*mib+pending+100 || most[a] > 3 {
 		t.Errorf("%d bytes are held, %d were at most; %d jobs of one", s.held, s.peak, most[a])
 	}
 }
@@ -169,5 +171,27 @@ func TestSchedDrop(t *testing.T) {
 	s.wg.Wait()
 	if ran != 5 || dropped != 5 || s.held != 0 {
 		t.Errorf("%d ran, %d were dropped, %d bytes are held", ran, dropped, s.held)
+	}
+}
+
+// TestSchedPending has a connection with nothing but short requests that wait.
+func TestSchedPending(t *testing.T) {
+	s := newSched(1<<20, 1<<20, evenly(1))
+	a := s.open()
+	hold := make(chan struct{})
+	n := 0
+	for ; !s.full(a); n++ {
+		s.submit(a, laneRead, work{do: func() { <-hold }}, 0)
+	}
+	if most := 1 << 18 / pendingBytes; n < most || n > most+3 {
+		t.Errorf("%d requests wait, their share is %d", n, most)
+	}
+	close(hold)
+	if !s.wait(a, 0, 0) {
+		t.Error("no room when they are done")
+	}
+	s.wg.Wait()
+	if s.held != 0 {
+		t.Errorf("%d bytes are held", s.held)
 	}
 }
