@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/bits"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -84,12 +85,16 @@ type loadConn struct {
 	rnd   *rand.Rand
 	next  int64 // of the requests begun
 	first int   // block of the first
+	base  uint32
+	shift int
 	bytes int64
 	times []time.Duration
 	data  []byte
 }
 
-// slot is a request in flight: its number is in its transaction id.
+// slot is a request in flight: its number is the lowest bits of its transaction
+// id. The others never come again, or the server would take one request for
+// another repeated.
 type slot struct {
 	off   int64
 	began time.Time
@@ -105,6 +110,7 @@ func (c *loadConn) run(ctx context.Context, l *Load, number, requests int) error
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
 	*c = loadConn{l: l, slots: make([]slot, max(l.InFlight, 1)), rnd: rand.New(rand.NewPCG(l.Seed, uint64(number))), data: make([]byte, l.Size+8)}
+	c.base, c.shift = rand.Uint32(), bits.Len(uint(len(c.slots)-1))
 	if l.Size > 0 {
 		c.first = number * int(l.Bytes/int64(l.Size)) / max(l.Conns, 1)
 	}
@@ -152,7 +158,7 @@ func (c *loadConn) begin(i int) {
 	at := len(c.out)
 	c.out = append(c.out, 0, 0, 0, 0)
 	client := Client{Cred: l.Cred}
-	c.out = append(c.out, client.Header(uint32(i), NFS, 3, l.Proc)...)
+	c.out = append(c.out, client.Header((c.base+uint32(n))<<c.shift|uint32(i), NFS, 3, l.Proc)...)
 	if l.Proc != Null {
 		c.out = appendOpaque(c.out, file)
 	}
@@ -184,7 +190,7 @@ func (c *loadConn) reply(r *bufio.Reader) (int, error) {
 	}
 	word := func(at int) uint32 { return binary.BigEndian.Uint32(head[at:]) }
 	rest := int(word(0)&(1<<31-1)) - (len(head) - 4 - short)
-	i := int(word(4))
+	i := int(word(4) & (1<<c.shift - 1))
 	if i >= len(c.slots) || rest < 0 || word(24) != 0 || word(28) != 0 {
 		return 0, fmt.Errorf("nfstest: reply %x", head)
 	}
