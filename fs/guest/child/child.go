@@ -324,6 +324,7 @@ func (c *Child) attend(p *process, k *conn) {
 	received := make(chan error, 1)
 	go func() { received <- k.receive() }()
 	w := &watch{k: k, cpu: p.cpu, cpuLimit: c.opt.CPU, waitLimit: c.opt.Wall, totalLimit: maxTotal, last: began}
+	w.lastCPU, _ = p.cpu() // what it took to start is no request's
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
