@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -153,7 +154,10 @@ func TestFailedOperations(t *testing.T) {
 					t.Fatal(err)
 				}
 				seen, hit := 0, 0
+				var mu sync.Mutex // the session writes from several goroutines
 				w.disk.OnOp(func(i int, op vfs.Op) {
+					mu.Lock()
+					defer mu.Unlock()
 					if tt.is(op) {
 						// The fault takes effect from the next operation on; that
 						// is near enough when it is one of these.
@@ -182,7 +186,10 @@ func TestFailedOperations(t *testing.T) {
 					t.Fatalf("failure %d: %v", skip, err)
 				}
 				runs++
-				if hit == 0 {
+				mu.Lock()
+				done := hit == 0
+				mu.Unlock()
+				if done {
 					break
 				}
 			}
