@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,23 +131,21 @@ func TestDirUnlockWhileAProgramStarts(t *testing.T) {
 	d, path := openDir(t)
 	l, err := d.Lock("lock", vfs.Exclusive)
 	must(t, err)
-	copies := 0
+	var held []int // descriptors of the lock; found before there are copies
 	entries, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
 	for _, e := range entries {
-		fd := "/proc/self/fd/" + e.Name()
-		if to, err := os.Readlink(fd); err != nil || to != filepath.Join(path, "lock") {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != filepath.Join(path, "lock") {
 			continue
 		}
-		var n int
-		_, err := fmt.Sscan(e.Name(), &n)
+		fd, err := strconv.Atoi(e.Name())
 		must(t, err)
-		dup, err := syscall.Dup(n)
-		must(t, err)
-		t.Cleanup(func() { syscall.Close(dup) })
-		copies++
+		held = append(held, fd)
 	}
-	same(t, "copies of the lock", copies, 1)
+	same(t, "descriptors of the lock", len(held), 1)
+	dup, err := syscall.Dup(held[0])
+	must(t, err)
+	t.Cleanup(func() { syscall.Close(dup) })
 	must(t, l.Unlock())
 	l, err = d.Lock("lock", vfs.Exclusive)
 	must(t, err)
