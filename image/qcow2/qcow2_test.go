@@ -279,22 +279,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		defer d.Close()
 		buf := make([]byte, 40<<10)
-		for _, off := range []int64{0, 4095, d.Size() / 2, max(0, d.Size()-1)} {
-			if n, err := d.ReadAt(buf, off); n < len(buf) && err == nil {
-				t.Fatalf("read at %d: %d bytes and no error", off, n)
-			}
-		}
-		off := int64(0)
-		for range 20 {
-			start, end, err := d.NextData(off)
-			if err != nil {
-				return
-			}
-			if start < off || end <= start || end > d.Size() {
-				t.Fatalf("next data from %d is [%d, %d) of %d", off, start, end, d.Size())
-			}
-			off = end
-		}
+		disktest.Probe(t, d, buf, 20) //nolint:errcheck // any error will do
 	})
 }
 

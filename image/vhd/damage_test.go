@@ -3,7 +3,6 @@ package vhd
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"runtime"
@@ -14,36 +13,15 @@ import (
 	"holdfast/image/internal/fault"
 )
 
-// readAll opens b and reads as much as buf holds of its beginning and its end,
-// and walks its data.
-func readAll(b []byte, open func(string) (Parent, error), buf []byte) error {
+// readAll opens b and looks at all of it that disktest.Probe does.
+func readAll(tb testing.TB, b []byte, open func(string) (Parent, error), buf []byte) error {
+	tb.Helper()
 	d, err := Open(bytes.NewReader(b), int64(len(b)), open)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	for _, off := range []int64{0, max(0, d.Size()-int64(len(buf)))} {
-		if n, err := d.ReadAt(buf, off); err != nil && err != io.EOF {
-			return err
-		} else if n < len(buf) && err == nil {
-			return fmt.Errorf("read %d bytes at %d of %d and no error", n, off, d.Size())
-		}
-	}
-	off := int64(0)
-	for range 1000 {
-		start, end, err := d.NextData(off)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if start < off || end <= start || end > d.Size() {
-			return fmt.Errorf("next data from %d is [%d, %d) of %d", off, start, end, d.Size())
-		}
-		off = end
-	}
-	return nil
+	return disktest.Probe(tb, d, buf, 1000)
 }
 
 func TestDamage(t *testing.T) {
@@ -139,7 +117,7 @@ func TestDamage(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := readAll(tt.b, noParent, make([]byte, 2<<20))
+			err := readAll(t, tt.b, noParent, make([]byte, 2<<20))
 			if !errors.Is(err, tt.err) {
 				t.Fatalf("error is %v, want %v", err, tt.err)
 			}
@@ -260,7 +238,7 @@ func TestCorruptions(t *testing.T) {
 			copy(b[at.header:], headerMagic)
 			resum(b, at)
 		}
-		if readAll(b, c.open, buf) != nil {
+		if readAll(t, b, c.open, buf) != nil {
 			failed++
 		}
 	}
@@ -292,21 +270,6 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		defer d.Close()
-		for _, off := range []int64{0, 4095, d.Size() / 2, max(0, d.Size()-1)} {
-			if n, err := d.ReadAt(buf, off); n < len(buf) && err == nil {
-				t.Fatalf("read at %d: %d bytes and no error", off, n)
-			}
-		}
-		off := int64(0)
-		for range 20 {
-			start, end, err := d.NextData(off)
-			if err != nil {
-				return
-			}
-			if start < off || end <= start || end > d.Size() {
-				t.Fatalf("next data from %d is [%d, %d) of %d", off, start, end, d.Size())
-			}
-			off = end
-		}
+		disktest.Probe(t, d, buf, 20) //nolint:errcheck // any error will do
 	})
 }

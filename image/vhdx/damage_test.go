@@ -2,7 +2,6 @@ package vhdx
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"runtime"
@@ -13,36 +12,15 @@ import (
 	"holdfast/image/internal/fault"
 )
 
-// readAll opens f and reads as much as buf holds of its beginning and its end,
-// and walks its data.
-func readAll(f *paged, open func(string) (Parent, error), buf []byte) error {
+// readAll opens f and looks at all of it that disktest.Probe does.
+func readAll(tb testing.TB, f *paged, open func(string) (Parent, error), buf []byte) error {
+	tb.Helper()
 	d, err := Open(f, f.size, open)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	for _, off := range []int64{0, max(0, d.Size()-int64(len(buf)))} {
-		if n, err := d.ReadAt(buf, off); err != nil && err != io.EOF {
-			return err
-		} else if n < len(buf) && err == nil {
-			return fmt.Errorf("read %d bytes at %d of %d and no error", n, off, d.Size())
-		}
-	}
-	off := int64(0)
-	for range 1000 {
-		start, end, err := d.NextData(off)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if start < off || end <= start || end > d.Size() {
-			return fmt.Errorf("next data from %d is [%d, %d) of %d", off, start, end, d.Size())
-		}
-		off = end
-	}
-	return nil
+	return disktest.Probe(tb, d, buf, 1000)
 }
 
 // metadataPlace returns where the entry and the value of an item of a made disk
@@ -179,7 +157,7 @@ func TestDamage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := tt.of.clone()
 			tt.do(f)
-			err := readAll(f, parent, make([]byte, 5*mib))
+			err := readAll(t, f, parent, make([]byte, 5*mib))
 			if !errors.Is(err, tt.err) {
 				t.Fatalf("error is %v, want %v", err, tt.err)
 			}
@@ -293,7 +271,7 @@ func TestCorruptions(t *testing.T) {
 				for range 1 + r.IntN(6) {
 					corrupt(r, f, k.p, k.log)
 				}
-				if readAll(f, c.open, buf) != nil {
+				if readAll(t, f, c.open, buf) != nil {
 					failed++
 				}
 			}
@@ -383,22 +361,7 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		defer d.Close()
-		for _, off := range []int64{0, 4095, d.Size() / 2, max(0, d.Size()-1)} {
-			if n, err := d.ReadAt(buf, off); n < len(buf) && err == nil {
-				t.Fatalf("read at %d: %d bytes and no error", off, n)
-			}
-		}
-		off := int64(0)
-		for range 20 {
-			start, end, err := d.NextData(off)
-			if err != nil {
-				return
-			}
-			if start < off || end <= start || end > d.Size() {
-				t.Fatalf("next data from %d is [%d, %d) of %d", off, start, end, d.Size())
-			}
-			off = end
-		}
+		disktest.Probe(t, d, buf, 20) //nolint:errcheck // any error will do
 	})
 }
 

@@ -239,7 +239,7 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		defer d.Close()
-		probe(t, d)
+		disktest.Probe(t, d, make([]byte, 100<<10), 20) //nolint:errcheck // any error will do
 	})
 }
 
@@ -256,26 +256,4 @@ func smallStream(f *testing.F) []byte {
 		f.Fatal(err)
 	}
 	return b.Bytes()
-}
-
-// probe reads here and there and walks some way over the data of d.
-func probe(t *testing.T, d *Disk) {
-	buf := make([]byte, 100<<10)
-	for _, off := range []int64{0, 4095, d.Size() / 2, d.Size() - 1} {
-		if n, err := d.ReadAt(buf, off); n < len(buf) && err == nil {
-			t.Fatalf("read at %d: %d bytes and no error", off, n)
-		}
-	}
-	off := int64(0)
-	for range 20 {
-		start, end, err := d.NextData(off)
-		if err != nil {
-			return
-		}
-		if start < off || end <= start || end > d.Size() {
-			t.Fatalf("next data from %d is [%d, %d) of %d", off, start, end, d.Size())
-		}
-		_, _ = d.ReadAt(buf, start)
-		off = end
-	}
 }

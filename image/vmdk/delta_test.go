@@ -272,7 +272,7 @@ func TestCorruptDeltas(t *testing.T) {
 		began := time.Now()
 		d, err := c.open(good.files)
 		if err == nil {
-			err = readDelta(d)
+			err = disktest.Probe(t, d, make([]byte, 1<<20), 1000)
 		}
 		if err == nil {
 			readable++
@@ -316,28 +316,6 @@ func (c chain) corrupt(r *rand.Rand) chain {
 	return chain{c.base, files}
 }
 
-// readDelta reads all of d, or much of it if damage made it large.
-func readDelta(d *Disk) error {
-	buf := make([]byte, 1<<20)
-	if n, err := d.ReadAt(buf, 0); err != nil && (err != io.EOF || int64(n) != d.Size()) {
-		return err
-	}
-	for off, i := int64(0), 0; i < 1000; i++ {
-		start, end, err := d.NextData(off)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if start < off || end <= start || end > d.Size() {
-			panic(fmt.Sprintf("next data from %d is [%d, %d) of %d", off, start, end, d.Size()))
-		}
-		off = end
-	}
-	return nil
-}
-
 // FuzzDelta reads any extent of a delta.
 func FuzzDelta(f *testing.F) {
 	l := disktest.RandomLayer(64<<10, 4096, 71)
@@ -351,6 +329,6 @@ func FuzzDelta(f *testing.F) {
 			return
 		}
 		defer d.Close()
-		probe(t, d)
+		disktest.Probe(t, d, make([]byte, 100<<10), 20) //nolint:errcheck // any error will do
 	})
 }

@@ -240,3 +240,46 @@ func Holes(b []byte, block int) (n int64) {
 func allZero(b []byte) bool {
 	return len(b) == 0 || (b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]))
 }
+
+// Probe reads a disk that may be damaged or hostile: as much as buf holds at its
+// beginning, off its blocks, in its middle and at its end, and the first bytes of
+// up to steps of its extents. It returns the error that the disk told of, and
+// fails the test if the disk gave less than it owed without one, or extents that
+// can't be.
+func Probe(tb testing.TB, d Disk, buf []byte, steps int) error {
+	tb.Helper()
+	size := d.Size()
+	read := func(p []byte, off int64) error {
+		n, err := d.ReadAt(p, off)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if owed := min(int64(len(p)), max(0, size-off)); int64(n) < owed || n < len(p) && err == nil {
+			tb.Fatalf("read at %d of %d: %d bytes, %v", off, size, n, err)
+		}
+		return nil
+	}
+	for _, off := range []int64{0, 4095, size / 2, max(0, size-int64(len(buf))), max(0, size-1)} {
+		if err := read(buf, off); err != nil {
+			return err
+		}
+	}
+	off := int64(0)
+	for range steps {
+		start, end, err := d.NextData(off)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if start < off || end <= start || end > size {
+			tb.Fatalf("next data from %d is [%d, %d) of %d", off, start, end, size)
+		}
+		if err := read(buf[:min(len(buf), 4096)], start); err != nil {
+			return err
+		}
+		off = end
+	}
+	return nil
+}
