@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 	"holdfast/image/internal/lru"
 )
 
@@ -104,7 +105,7 @@ func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
 		case zeros:
 			clear(piece)
 		case plain:
-			err = readFull(d.ra, piece, r.host)
+			err = layer.ReadFull(d.ra, piece, r.host)
 		case packed:
 			err = d.readPacked(piece, at, r.entry)
 		case absent:
@@ -124,13 +125,7 @@ func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
 // readBacking reads what the overlay does not hold. Behind the end of a shorter
 // backing file there are zeros.
 func (d *Disk) readBacking(p []byte, off int64) error {
-	if d.backing == nil || off >= d.backing.Size() {
-		clear(p)
-		return nil
-	}
-	below := p[:min(int64(len(p)), d.backing.Size()-off)]
-	clear(p[len(below):])
-	if err := readFull(d.backing, below, off); err != nil {
+	if err := layer.ReadBelow(d.backing, p, off); err != nil {
 		return d.below(err)
 	}
 	return nil
@@ -143,27 +138,7 @@ func (d *Disk) below(err error) error {
 // NextData has the meaning of image.Disk: data is what any layer of the chain
 // holds and no layer above it declares zero.
 func (d *Disk) NextData(off int64) (start, end int64, err error) {
-	if off < 0 {
-		return 0, 0, fs.ErrInvalid
-	}
-	start = -1
-	for off < d.size {
-		data, until, err := d.dataAt(off)
-		if err != nil {
-			return 0, 0, err
-		}
-		if data && start < 0 {
-			start = off
-		}
-		if start >= 0 && (!data || off-start >= maxRun) {
-			return start, off, nil
-		}
-		off = until
-	}
-	if start < 0 {
-		return 0, 0, io.EOF
-	}
-	return start, d.size, nil
+	return layer.NextData(off, d.size, maxRun, d.dataAt)
 }
 
 // dataAt says whether data is at off, and up to where that holds.

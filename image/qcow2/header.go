@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 const (
@@ -71,7 +72,7 @@ func Detect(ra io.ReaderAt, _ int64) bool {
 
 func readHeader(ra io.ReaderAt, fileSize int64) (*header, error) {
 	b := make([]byte, headerV3+8)
-	if err := readFull(ra, b[:min(int64(len(b)), max(fileSize, headerV2))], 0); err != nil {
+	if err := layer.ReadFull(ra, b[:min(int64(len(b)), max(fileSize, headerV2))], 0); err != nil {
 		return nil, fmt.Errorf("header: %w", err)
 	}
 	if string(b[:4]) != magic {
@@ -177,12 +178,12 @@ func (h *header) readExtensions(ra io.ReaderAt, fileSize int64) error {
 		return nil // no extension matters without a backing file
 	}
 	name := make([]byte, h.backingBytes)
-	if err := readFull(ra, name, int64(h.backingOffset)); err != nil {
+	if err := layer.ReadFull(ra, name, int64(h.backingOffset)); err != nil {
 		return fmt.Errorf("name of the backing file: %w", err)
 	}
 	h.backingName = string(name)
 	b := make([]byte, h.backingOffset-uint64(h.headerBytes))
-	if err := readFull(ra, b, int64(h.headerBytes)); err != nil {
+	if err := layer.ReadFull(ra, b, int64(h.headerBytes)); err != nil {
 		return fmt.Errorf("header extensions: %w", err)
 	}
 	for len(b) >= 8 {
@@ -199,16 +200,4 @@ func (h *header) readExtensions(ra io.ReaderAt, fileSize int64) error {
 		b = b[min((n+7)/8*8, int64(len(b))):]
 	}
 	return nil
-}
-
-// readFull fills p; the end of the file before that is ErrTruncated.
-func readFull(ra io.ReaderAt, p []byte, off int64) error {
-	n, err := ra.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == io.EOF {
-		return fmt.Errorf("%w: %d bytes at %d are missing", fault.ErrTruncated, len(p)-n, off+int64(n))
-	}
-	return err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 const sectorSize = 512
@@ -59,7 +60,7 @@ func (d *Disk) unpackTo(dst []byte, off int64, entry uint64) error {
 		u.in = make([]byte, have)
 	}
 	u.in = u.in[:have]
-	if err := readFull(d.ra, u.in, place); err != nil {
+	if err := layer.ReadFull(d.ra, u.in, place); err != nil {
 		return err
 	}
 	if err := u.run(dst, d.h.compression); err != nil {

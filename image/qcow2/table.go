@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 // kind is how a part of the disk is held.
@@ -148,7 +149,7 @@ func (d *Disk) page(off, entryBytes int64) ([]byte, error) {
 	start := off / size * size
 	b, err := d.pages.Get(start, func() ([]byte, error) {
 		b := make([]byte, max(0, min(size, d.fileSize-start)))
-		return b, readFull(d.ra, b, start)
+		return b, layer.ReadFull(d.ra, b, start)
 	})
 	if err != nil {
 		return nil, err

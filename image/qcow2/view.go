@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 // Source is a row of bytes that knows its holes; image.Disk has the meaning of
@@ -128,7 +129,7 @@ func (v *View) readDisk(p []byte, off int64) error {
 	if n == 0 {
 		return nil
 	}
-	return readFull(v.src, p[:n], off)
+	return layer.ReadFull(v.src, p[:n], off)
 }
 
 // readTables fills p from byte in of a cluster that lies before the data.

@@ -1,7 +1,6 @@
 package vhd
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -112,12 +111,4 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) { return d.l.ReadAt(p, o
 func (d *Disk) NextData(off int64) (start, end int64, err error) { return d.l.NextData(off) }
 
 // Close closes the parent.
-func (d *Disk) Close() error {
-	if d.l.Parent == nil {
-		return nil
-	}
-	if err := d.l.Parent.Close(); err != nil {
-		return errors.Join(errors.New("close parent"), err)
-	}
-	return nil
-}
+func (d *Disk) Close() error { return d.l.Close() }

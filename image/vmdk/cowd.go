@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 const (
@@ -38,7 +39,7 @@ const (
 // Source: VMware Virtual Disk Format 5.0, "ESX Server Sparse Extents".
 func openCOWD(ra io.ReaderAt, size int64, c *caches) (*sparse, error) {
 	b := make([]byte, cowdHeader)
-	if err := readFull(ra, b, 0); err != nil {
+	if err := layer.ReadFull(ra, b, 0); err != nil {
 		return nil, fmt.Errorf("COWD header: %w", err)
 	}
 	word := func(off int) int64 { return int64(binary.LittleEndian.Uint32(b[off:])) }

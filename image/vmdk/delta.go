@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+
+	"holdfast/image/internal/layer"
 )
 
 // Parent is the disk that a delta was made from: the delta holds what was
@@ -31,29 +33,6 @@ func heldAs(entry int64) held {
 		return zeroed
 	}
 	return stored
-}
-
-// nextData finds data from off on in size bytes of which run tells piece by
-// piece whether they are data, and cuts it after about most bytes.
-func nextData(off, size, most int64, run func(off int64) (data bool, end int64, err error)) (start, end int64, err error) {
-	for start = -1; off < size; {
-		data, end, err := run(off)
-		switch {
-		case err != nil:
-			return 0, 0, err
-		case data && start < 0:
-			start = off
-		case !data && start >= 0:
-			return start, off, nil
-		}
-		if off = min(end, size); start >= 0 && off-start >= most {
-			break
-		}
-	}
-	if start < 0 {
-		return 0, 0, io.EOF
-	}
-	return start, off, nil
 }
 
 // delta is an extent of a disk with a parent.
@@ -98,7 +77,7 @@ func (d delta) ReadAt(p []byte, off int64) (n int, err error) {
 // NextData has the meaning of image.Disk: data is what the extent stores, and
 // what the parent has where the extent is absent.
 func (d delta) NextData(off int64) (start, end int64, err error) {
-	return nextData(off, d.top.sizeBytes, d.top.maxRun(), func(off int64) (data bool, end int64, err error) {
+	return layer.NextData(off, d.top.sizeBytes, d.top.maxRun(), func(off int64) (data bool, end int64, err error) {
 		h, end, err := d.top.run(off)
 		if err != nil || h != absent {
 			return h == stored, end, err

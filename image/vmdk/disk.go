@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 // Source is a row of bytes that knows its holes; image.Disk has the meaning of
@@ -87,7 +88,7 @@ func isDescriptor(b []byte) bool {
 // made of pieces that don't belong together.
 func Open(ra io.ReaderAt, size int64, files Files) (*Disk, error) {
 	head := make([]byte, min(size, sectorSize))
-	if err := readFull(ra, head, 0); err != nil {
+	if err := layer.ReadFull(ra, head, 0); err != nil {
 		return nil, err
 	}
 	switch {
@@ -152,7 +153,7 @@ func openDescriptor(ra io.ReaderAt, size int64, files Files) (*Disk, error) {
 		return nil, fmt.Errorf("%w: a descriptor of %d bytes, at most %d are allowed", fault.ErrDamaged, size, maxDescriptor)
 	}
 	text := make([]byte, size)
-	if err := readFull(ra, text, 0); err != nil {
+	if err := layer.ReadFull(ra, text, 0); err != nil {
 		return nil, err
 	}
 	desc, err := parseDescriptor(string(text))
@@ -240,7 +241,7 @@ func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
 		piece := p[n : n+int(min(int64(len(p)-n), pt.end-at))]
 		if pt.src == nil {
 			clear(piece)
-		} else if err := readFull(pt.src, piece, at-pt.start); err != nil {
+		} else if err := layer.ReadFull(pt.src, piece, at-pt.start); err != nil {
 			return n, err
 		}
 		n += len(piece)

@@ -3,6 +3,8 @@ package vmdk
 import (
 	"io"
 	"io/fs"
+
+	"holdfast/image/internal/layer"
 )
 
 // FlatView shows a disk as the extent of a monolithicFlat VMDK, the file that
@@ -44,5 +46,5 @@ func readPadded(src Source, p []byte, off int64) error {
 	if n == 0 {
 		return nil
 	}
-	return readFull(src, p[:n], off)
+	return layer.ReadFull(src, p[:n], off)
 }

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 const (
@@ -101,7 +102,7 @@ func decodeHeader(b []byte) header {
 // readHeader reads and checks the header or footer at byte off.
 func readHeader(ra io.ReaderAt, off int64) (*header, error) {
 	b := make([]byte, sectorSize)
-	if err := readFull(ra, b, off); err != nil {
+	if err := layer.ReadFull(ra, b, off); err != nil {
 		return nil, fmt.Errorf("sparse header: %w", err)
 	}
 	if string(b[:4]) != sparseMagic {
@@ -141,16 +142,4 @@ func (h *header) compressed() bool { return h.flags&flagCompressed != 0 }
 func (h *header) tables() int64 {
 	perTable := h.grainSectors * entriesPerTable
 	return int64((h.capacity + perTable - 1) / perTable)
-}
-
-// readFull fills p; the end of the file before that is ErrTruncated.
-func readFull(ra io.ReaderAt, p []byte, off int64) error {
-	n, err := ra.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == io.EOF {
-		return fmt.Errorf("%w: %d bytes at %d are missing", fault.ErrTruncated, len(p)-n, off+int64(n))
-	}
-	return err
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 // openHosted opens the sparse extent of VMware's hosted products, and of OVF.
@@ -63,7 +64,7 @@ func (s *sparse) descriptor() (string, error) {
 		return "", fmt.Errorf("%w: descriptor at sector %d", fault.ErrTruncated, off)
 	}
 	b := make([]byte, n*sectorSize)
-	if err := readFull(s.ra, b, int64(off)*sectorSize); err != nil {
+	if err := layer.ReadFull(s.ra, b, int64(off)*sectorSize); err != nil {
 		return "", fmt.Errorf("descriptor: %w", err)
 	}
 	return string(b), nil

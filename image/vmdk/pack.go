@@ -8,6 +8,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"golang.org/x/sync/errgroup"
+
+	"holdfast/image/internal/layer"
 )
 
 // batchGrains is how many neighbouring grains are read and packed at once.
@@ -113,7 +115,7 @@ func (b *batch) pack(src Source, z *zlib.Writer) error {
 	off := b.first * streamGrainBytes
 	raw := b.raw[:b.count*streamGrainBytes]
 	data := raw[:min(int64(len(raw)), src.Size()-off)]
-	if err := readFull(src, data, off); err != nil {
+	if err := layer.ReadFull(src, data, off); err != nil {
 		return err
 	}
 	clear(raw[len(data):])

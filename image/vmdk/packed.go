@@ -9,6 +9,7 @@ import (
 	"github.com/klauspost/compress/zlib"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 // markerBytes is what precedes the zlib stream of a grain: uint64 first sector
@@ -47,7 +48,7 @@ type inflater struct {
 func (s *sparse) unpack(dst []byte, g int64, sector int64) error {
 	var m [markerBytes]byte
 	off := sector * sectorSize
-	if err := readFull(s.ra, m[:], off); err != nil {
+	if err := layer.ReadFull(s.ra, m[:], off); err != nil {
 		return err
 	}
 	first, size := binary.LittleEndian.Uint64(m[:]), int64(binary.LittleEndian.Uint32(m[8:]))
@@ -69,7 +70,7 @@ func (s *sparse) unpack(dst []byte, g int64, sector int64) error {
 		f.in = make([]byte, size, max(size, s.grainBytes+sectorSize))
 	}
 	f.in = f.in[:size]
-	if err := readFull(s.ra, f.in, off); err != nil {
+	if err := layer.ReadFull(s.ra, f.in, off); err != nil {
 		return err
 	}
 	n, err := f.run(dst)

@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 // Kinds of a marker that is not a grain's.
@@ -55,7 +56,7 @@ func (s *sparse) scan() error {
 		if at >= s.fileBytes/sectorSize {
 			return fmt.Errorf("%w: the stream has no end marker", fault.ErrTruncated)
 		}
-		if err := readFull(s.ra, b[:], at*sectorSize); err != nil {
+		if err := layer.ReadFull(s.ra, b[:], at*sectorSize); err != nil {
 			return err
 		}
 		value, size := binary.LittleEndian.Uint64(b[:]), int64(binary.LittleEndian.Uint32(b[8:]))

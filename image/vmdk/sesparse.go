@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 )
 
 const (
@@ -82,7 +83,7 @@ type seHeader [seWords]uint64
 
 func readSeHeader(ra io.ReaderAt) (*seHeader, error) {
 	var b [sectorSize]byte
-	if err := readFull(ra, b[:], 0); err != nil {
+	if err := layer.ReadFull(ra, b[:], 0); err != nil {
 		return nil, fmt.Errorf("seSparse header: %w", err)
 	}
 	var h seHeader
@@ -92,7 +93,7 @@ func readSeHeader(ra io.ReaderAt) (*seHeader, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
-	if err := readFull(ra, b[:], int64(h[seWordVolatile])*sectorSize); err != nil {
+	if err := layer.ReadFull(ra, b[:], int64(h[seWordVolatile])*sectorSize); err != nil {
 		return nil, fmt.Errorf("seSparse volatile header: %w", err)
 	}
 	if m := binary.LittleEndian.Uint64(b[:]); m != seVolatileMagic {

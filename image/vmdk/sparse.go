@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"holdfast/image/internal/fault"
+	"holdfast/image/internal/layer"
 	"holdfast/image/internal/lru"
 )
 
@@ -195,7 +196,7 @@ func (s *sparse) directoryPage(off int64) ([]byte, error) {
 	start := off / pageBytes * pageBytes
 	page, err := s.pages.Get(place{s, start}, func() ([]byte, error) {
 		b := make([]byte, min(pageBytes, s.fileBytes-start))
-		return b, readFull(s.ra, b, start)
+		return b, layer.ReadFull(s.ra, b, start)
 	})
 	if err != nil {
 		return nil, err
@@ -206,7 +207,7 @@ func (s *sparse) directoryPage(off int64) ([]byte, error) {
 // loadTable reads table i at byte off and checks what it says.
 func (s *sparse) loadTable(off, i int64) (*table, error) {
 	b := make([]byte, entriesPerTable*s.entryBytes)
-	if err := readFull(s.ra, b, off); err != nil {
+	if err := layer.ReadFull(s.ra, b, off); err != nil {
 		return nil, err
 	}
 	t := new(table)
@@ -245,7 +246,7 @@ func (s *sparse) ReadAt(p []byte, off int64) (n int, err error) {
 			err = s.readPacked(piece, g, in, e)
 		default:
 			piece = p[n:min(len(p), n+int(s.runBytes(t, g)-in))]
-			err = readFull(s.ra, piece, e*sectorSize+in)
+			err = layer.ReadFull(s.ra, piece, e*sectorSize+in)
 		}
 		if err != nil {
 			return n, fmt.Errorf("grain %d: %w", g, err)
@@ -300,7 +301,7 @@ func (s *sparse) run(off int64) (h held, end int64, err error) {
 
 // NextData has the meaning of image.Disk, with grains as its unit.
 func (s *sparse) NextData(off int64) (start, end int64, err error) {
-	return nextData(off, s.sizeBytes, s.maxRun(), func(off int64) (data bool, end int64, err error) {
+	return layer.NextData(off, s.sizeBytes, s.maxRun(), func(off int64) (data bool, end int64, err error) {
 		h, end, err := s.run(off)
 		return h == stored, end, err
 	})

@@ -1,5 +1,5 @@
 // Package layer reads a disk that lies in one file, perhaps over a parent: what
-// the formats of Microsoft have in common.
+// the formats of Microsoft have in common, and some of it the others too.
 package layer
 
 import (
@@ -89,14 +89,31 @@ func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 func (d *Disk) readParent(p []byte, off int64) error {
-	if d.Parent == nil || off >= d.Parent.Size() {
+	if err := ReadBelow(d.Parent, p, off); err != nil {
+		return ofParent(err)
+	}
+	return nil
+}
+
+// ReadBelow fills p from byte off of the disk below. Behind its end, and where
+// there is none, there are zeros.
+func ReadBelow(parent Parent, p []byte, off int64) error {
+	if parent == nil || off >= parent.Size() {
 		clear(p)
 		return nil
 	}
-	below := p[:min(int64(len(p)), d.Parent.Size()-off)]
+	below := p[:min(int64(len(p)), parent.Size()-off)]
 	clear(p[len(below):])
-	if err := ReadFull(d.Parent, below, off); err != nil {
-		return ofParent(err)
+	return ReadFull(parent, below, off)
+}
+
+// Close closes the parent.
+func (d *Disk) Close() error {
+	if d.Parent == nil {
+		return nil
+	}
+	if err := d.Parent.Close(); err != nil {
+		return errors.Join(errors.New("close parent"), err)
 	}
 	return nil
 }
@@ -106,28 +123,34 @@ func ofParent(err error) error { return fmt.Errorf("parent: %w", err) }
 // NextData has the meaning of image.Disk: data is what any layer of the chain
 // holds and no layer above it declares zero, less the holes of the files.
 func (d *Disk) NextData(off int64) (start, end int64, err error) {
+	return NextData(off, d.SizeBytes, maxRun, newAhead(d).at)
+}
+
+// NextData is the method of that name for a disk of size bytes of which at says
+// whether data is at an offset, and up to where that holds. Offsets rise. An
+// extent is cut when it has maxRun bytes.
+func NextData(off, size, maxRun int64, at func(off int64) (data bool, until int64, err error)) (start, end int64, err error) {
 	if off < 0 {
 		return 0, 0, fs.ErrInvalid
 	}
-	start = -1
-	look := newAhead(d)
-	for off < d.SizeBytes {
-		data, until, err := look.at(off)
-		if err != nil {
+	for start = -1; off < size; {
+		data, until, err := at(off)
+		switch {
+		case err != nil:
 			return 0, 0, err
-		}
-		if data && start < 0 {
+		case data && start < 0:
 			start = off
-		}
-		if start >= 0 && (!data || off-start >= maxRun) {
+		case !data && start >= 0:
 			return start, off, nil
 		}
-		off = until
+		if off = min(until, size); start >= 0 && off-start >= maxRun {
+			break
+		}
 	}
 	if start < 0 {
 		return 0, 0, io.EOF
 	}
-	return start, d.SizeBytes, nil
+	return start, off, nil
 }
 
 // ahead answers where data is for rising offsets.
