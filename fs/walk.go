@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
 // SkipDir, returned by the function given to Walk for a directory, leaves out
@@ -11,10 +10,6 @@ import (
 //
 //lint:ignore ST1012 named as in io/fs, since it does the same
 var SkipDir = errors.New("skip this directory")
-
-// maxDepth is how deep Walk goes. Linux stops at paths of 4,096 bytes for one
-// call; real trees are a few dozen deep.
-const maxDepth = 4096
 
 // WalkFunc is called for each inode of a walk. path is relative to where the
 // walk began, with "." for that itself. err is what kept the walk from
@@ -25,10 +20,11 @@ type WalkFunc func(path string, a Attr, err error) error
 
 // Walk goes over the directory top and everything below it in the tree's own
 // order, each directory before what it holds. Symbolic links are not followed.
-// A directory that is its own ancestor, as damage may make it, gets ErrDamaged.
+// A directory that a second name leads to, as only damage makes one, is not
+// entered again and gets ErrDamaged there: so the walk is linear in the tree.
 func Walk(ctx context.Context, t Tree, top ID, fn WalkFunc) error {
 	a, err := t.Attr(ctx, top)
-	w := walker{t: t, fn: fn, above: map[ID]bool{}}
+	w := walker{t: t, fn: fn}
 	if err := w.visit(ctx, ".", a, err, 0); err != nil && err != SkipDir {
 		return err
 	}
@@ -36,23 +32,21 @@ func Walk(ctx context.Context, t Tree, top ID, fn WalkFunc) error {
 }
 
 type walker struct {
-	t     Tree
-	fn    WalkFunc
-	above map[ID]bool // the directories on the way down to here
+	t    Tree
+	fn   WalkFunc
+	dirs Dirs
 }
 
 func (w *walker) visit(ctx context.Context, path string, a Attr, err error, depth int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err == nil && a.IsDir() && (w.above[a.ID] || depth > maxDepth) {
-		err = fmt.Errorf("directory is its own ancestor: %w", ErrDamaged)
+	if err == nil && a.IsDir() {
+		err = w.dirs.Enter(a.ID, depth)
 	}
 	if ferr := w.fn(path, a, err); ferr != nil || err != nil || !a.IsDir() {
 		return ferr
 	}
-	w.above[a.ID] = true
-	defer delete(w.above, a.ID)
 	// A part of the directory at a time, so that no directory, however large,
 	// has to be held in memory, and fn may itself ask the tree.
 	const part = 1024

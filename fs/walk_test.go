@@ -107,9 +107,29 @@ func TestWalkOfALoop(t *testing.T) {
 		got = append(got, fmt.Sprint(path, " ", err))
 		return nil
 	})
-	want := []string{". <nil>", "a <nil>", "a/self directory is its own ancestor: damaged", "b <nil>"}
+	want := []string{". <nil>", "a <nil>", "a/self directory has another name, under which it was read: damaged", "b <nil>"}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v, -want +got\n%s", err, d)
+	}
+}
+
+// TestWalkOfALattice has two to the power of 50 paths.
+func TestWalkOfALattice(t *testing.T) {
+	tree := treetest.NewLattice(50)
+	first, second := 0, 0
+	err := fs.Walk(t.Context(), tree, tree.Root(), func(path string, a fs.Attr, err error) error {
+		switch {
+		case err == nil:
+			first++
+		case !errors.Is(err, fs.ErrDamaged) || !strings.HasSuffix(path, "b"):
+			return fmt.Errorf("%s: %w", path, err)
+		default:
+			second++
+		}
+		return nil
+	})
+	if err != nil || first != 52 || second != 50 {
+		t.Errorf("%d paths and %d second names, %v; want 52 and 50", first, second, err)
 	}
 }
 

@@ -164,7 +164,7 @@ func (a *app) listFiles(ctx context.Context, vs *volumes, f *found, opt filesLsO
 	}
 	var err error
 	if f.attr.IsDir() {
-		err = l.directory(ctx, f.attr, f.path, true)
+		err = l.directory(ctx, f.attr, f.path, 0)
 	} else {
 		l.line(ctx, f.path, f.path, &f.attr)
 	}
@@ -188,13 +188,14 @@ type lister struct {
 	table  *tabwriter.Writer // nil: names only
 	json   *jsonList         // nil: text
 	failed int
-	above  []fs.ID
+	dirs   fs.Dirs
 }
 
-func (l *lister) directory(ctx context.Context, dir fs.Attr, path string, first bool) error {
-	const maxDepth = 4096
-	if len(l.above) > maxDepth {
-		return fmt.Errorf("%s: directories without end: %w", plain(path), fs.ErrDamaged)
+func (l *lister) directory(ctx context.Context, dir fs.Attr, path string, depth int) error {
+	first := depth == 0
+	if err := l.dirs.Enter(dir.ID, depth); err != nil {
+		l.fail(path, err)
+		return nil
 	}
 	if l.opt.recursive && l.json == nil {
 		if !first {
@@ -224,21 +225,11 @@ func (l *lister) directory(ctx context.Context, dir fs.Attr, path string, first 
 		}
 		l.line(ctx, below, e.Name, &at)
 		if at.IsDir() && l.opt.recursive {
-			for _, id := range l.above {
-				if id == at.ID {
-					l.fail(below, fmt.Errorf("directory is its own ancestor: %w", fs.ErrDamaged))
-					at.Type = fs.TypeUnknown
-				}
-			}
-			if at.IsDir() {
-				dirs, paths = append(dirs, at), append(paths, below)
-			}
+			dirs, paths = append(dirs, at), append(paths, below)
 		}
 	}
-	l.above = append(l.above, dir.ID)
-	defer func() { l.above = l.above[:len(l.above)-1] }()
 	for i, d := range dirs {
-		if err := l.directory(ctx, d, paths[i], false); err != nil {
+		if err := l.directory(ctx, d, paths[i], depth+1); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"holdfast/fs"
+	"holdfast/fs/treetest"
 )
 
 func TestModeText(t *testing.T) {
@@ -45,4 +48,26 @@ func FuzzPlain(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestListLattice lists a damaged tree with two to the power of 50 paths.
+func TestListLattice(t *testing.T) {
+	tree := treetest.NewLattice(50)
+	root, err := tree.Attr(t.Context(), tree.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, told bytes.Buffer
+	vol := &volume{disk: "d"}
+	vs := &volumes{list: []*volume{vol}}
+	l := &lister{
+		app: &app{out: &out, err: &told}, out: &out, opt: filesLsOptions{recursive: true},
+		f: &found{vol, tree, "/", root, vs},
+	}
+	if err := l.directory(t.Context(), root, "/", 0); err != nil || l.failed != 50 {
+		t.Errorf("%v, %d failed, want 50", err, l.failed)
+	}
+	if !strings.HasSuffix(out.String(), ":\nend\n") || strings.Count(told.String(), "another name") != 50 {
+		t.Errorf("listed\n%s\nand told of\n%s", out.String(), told.String())
+	}
 }

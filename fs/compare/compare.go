@@ -76,7 +76,6 @@ type Totals struct {
 func Compare(ctx context.Context, a, b Side, opt Options, fn func(Change) error) (Totals, error) {
 	c := &comparer{
 		sides: [2]Side{a, b}, opt: opt, fn: fn, pairs: make(map[[2]fs.ID]pair),
-		above: [2]map[fs.ID]bool{{}, {}},
 	}
 	attrs := [2]*fs.Attr{}
 	for i, s := range c.sides {
@@ -94,7 +93,7 @@ type comparer struct {
 	opt   Options
 	fn    func(Change) error
 	pairs map[[2]fs.ID]pair // files with several names that were compared already
-	above [2]map[fs.ID]bool // the directories on the way down
+	dirs  [2]fs.Dirs
 	bufs  [2][]byte
 	n     Totals
 }
@@ -104,8 +103,6 @@ type pair struct {
 	differ bool
 	left   uint32 // names to come
 }
-
-const maxDepth = 4096
 
 // both compares what both trees have at path.
 func (c *comparer) both(ctx context.Context, path string, at [2]*fs.Attr, depth int) error {
@@ -174,10 +171,9 @@ func (c *comparer) failed(path string, err error) error {
 // directories compares what two directories hold.
 func (c *comparer) directories(ctx context.Context, path string, at [2]*fs.Attr, depth int) error {
 	for i, a := range at {
-		if err := c.enter(i, a.ID, depth); err != nil {
+		if err := c.dirs[i].Enter(a.ID, depth); err != nil {
 			return c.failed(path, err)
 		}
-		defer delete(c.above[i], a.ID)
 	}
 	var lists [2][]fs.Entry
 	for i := range lists {
@@ -214,16 +210,6 @@ func (c *comparer) directories(ctx context.Context, path string, at [2]*fs.Attr,
 			return err
 		}
 	}
-	return nil
-}
-
-// enter notes that a directory is on the way down, in which it must not be
-// twice: the names of one that has itself twice would never end.
-func (c *comparer) enter(side int, dir fs.ID, depth int) error {
-	if c.above[side][dir] || depth > maxDepth {
-		return fmt.Errorf("directory is its own ancestor: %w", fs.ErrDamaged)
-	}
-	c.above[side][dir] = true
 	return nil
 }
 
@@ -286,10 +272,9 @@ func (c *comparer) below(ctx context.Context, side int, path string, a *fs.Attr,
 	if !a.IsDir() {
 		return nil
 	}
-	if err := c.enter(side, a.ID, depth); err != nil {
+	if err := c.dirs[side].Enter(a.ID, depth); err != nil {
 		return c.failed(path, err)
 	}
-	defer delete(c.above[side], a.ID)
 	list, err := c.list(ctx, side, a.ID)
 	if err != nil {
 		return c.failed(path, err)

@@ -79,6 +79,25 @@ func (l *looped) ReadDir(ctx context.Context, dir fs.ID, cookie uint64, fn func(
 	return nil
 }
 
+// TestLattice compares trees with two to the power of 50 paths.
+func TestLattice(t *testing.T) {
+	var failed []string
+	opt := compare.Options{Failed: func(path string, err error) error {
+		if !errors.Is(err, fs.ErrDamaged) || !strings.HasSuffix(path, "b") {
+			t.Errorf("%s: %v", path, err)
+		}
+		failed = append(failed, path)
+		return nil
+	}}
+	if got, _ := lines(t, treetest.NewLattice(50), treetest.NewLattice(50), opt); len(got) > 0 || len(failed) != 50 {
+		t.Errorf("%d differences, %d failed, want 0 and 50", len(got), len(failed))
+	}
+	failed = nil
+	if got, _ := lines(t, treetest.NewTree(nil), treetest.NewLattice(50), opt); len(got) != 101 || len(failed) != 50 {
+		t.Errorf("%d differences, %d failed, want 101 and 50", len(got), len(failed))
+	}
+}
+
 func TestOwnAncestor(t *testing.T) {
 	tree := func() fs.Tree {
 		tree := treetest.NewTree(treetest.Files{"d": {Attr: fs.Attr{Type: fs.TypeDir}}})

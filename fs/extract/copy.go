@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +24,9 @@ func Copy(ctx context.Context, t fs.Tree, src fs.Attr, path string, dir *Dir, na
 		if !src.IsDir() {
 			return c.n, fmt.Errorf("%s: %w", path, fs.ErrNotDir)
 		}
-		err = c.entries(ctx, dir, "", path, &src)
+		if err = c.dirs.Enter(src.ID, 0); err == nil {
+			err = c.entries(ctx, dir, "", path, &src)
+		}
 	} else {
 		err = c.object(ctx, dir, "", path, name, &src)
 	}
@@ -38,7 +39,8 @@ type copier struct {
 	opt   Options
 	top   *Dir
 	made  map[fs.ID]*madeFile // files that have more names
-	above []fs.ID             // the directories on the way down
+	dirs  fs.Dirs
+	depth int
 	buf   []byte
 	n     Totals
 }
@@ -48,9 +50,6 @@ type madeFile struct {
 	path string
 	left uint32
 }
-
-// maxDepth is how deep directories are followed.
-const maxDepth = 4096
 
 // object copies one object to the name in d. at is where d is below the top.
 func (c *copier) object(ctx context.Context, d *Dir, at, path, name string, a *fs.Attr) error {
@@ -86,8 +85,8 @@ func (c *copier) failed(path string, err error) error {
 }
 
 func (c *copier) directory(ctx context.Context, d *Dir, at, path, name string, a *fs.Attr) error {
-	if len(c.above) >= maxDepth || slices.Contains(c.above, a.ID) {
-		return c.failed(path, fmt.Errorf("directory is its own ancestor: %w", fs.ErrDamaged))
+	if err := c.dirs.Enter(a.ID, c.depth); err != nil {
+		return c.failed(path, err)
 	}
 	perm := uint32(a.Perm&0o777) | 0o700
 	if c.opt.Attributes {
@@ -110,8 +109,8 @@ func (c *copier) directory(ctx context.Context, d *Dir, at, path, name string, a
 
 // entries copies what a directory has into d.
 func (c *copier) entries(ctx context.Context, d *Dir, at, path string, a *fs.Attr) error {
-	c.above = append(c.above, a.ID)
-	defer func() { c.above = c.above[:len(c.above)-1] }()
+	c.depth++
+	defer func() { c.depth-- }()
 	var cookie uint64
 	for {
 		var part []fs.Entry

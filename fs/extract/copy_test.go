@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	iofs "io/fs"
 	"math/rand/v2"
 	"os"
@@ -232,6 +233,29 @@ func TestExisting(t *testing.T) {
 			t.Errorf("%s is left", n.Name())
 		}
 	}
+}
+
+// TestLattice takes trees with two to the power of 50 paths.
+func TestLattice(t *testing.T) {
+	run := func(name string, fn func(opt extract.Options, tree fs.Tree) (extract.Totals, error)) {
+		n, err := fn(extract.Options{Failed: func(path string, err error) error {
+			if !errors.Is(err, fs.ErrDamaged) || !strings.HasSuffix(path, "b") {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			return nil
+		}}, treetest.NewLattice(50))
+		if err != nil || n.Files != 1 || n.Dirs != 50 || n.Failed != 50 {
+			t.Errorf("%s: %+v, %v; want 1 file, 50 directories, 50 failed", name, n, err)
+		}
+	}
+	run("copy", func(opt extract.Options, tree fs.Tree) (extract.Totals, error) {
+		return extract.Copy(t.Context(), tree, root(t, tree), "", openDir(t, t.TempDir()), "", opt)
+	})
+	run("tar", func(opt extract.Options, tree fs.Tree) (extract.Totals, error) {
+		w := extract.NewTar(io.Discard, opt)
+		err := w.Add(t.Context(), tree, root(t, tree), "", "")
+		return w.Totals(), errors.Join(err, w.Close())
+	})
 }
 
 // liar is a tree that calls its files what no file can be called, and has a
