@@ -26,11 +26,16 @@ func newFilesDiff(a *app) *cobra.Command {
 		Use:   "diff DIR POINT POINT",
 		Short: "Print the files in which two points differ",
 		Long: `Print which files were added (+), removed (-) or changed (M, with what did) from
-one restore point to the other, in all volumes that can be read, or below --path.
-Volumes meet by disk and number. Files whose blocks are the same in both points
-are not read; the time it takes follows the number of files and what changed.
+one restore point to the other, in all volumes, or below --path. Volumes meet by
+disk and number. Files whose blocks are the same in both points are not read; the
+time it takes follows the number of files and what changed.
 
-Exit code 0: no difference. 2: they differ.`,
+A volume that can be read in neither point, such as swap, is compared by its
+blocks: "M disk/2 (blocks)" says that some differ. One that can be read in one
+point only can't be compared.
+
+Exit code 0: no difference. 2: they differ. 1: something can't be compared, and the
+rest may differ or not.`,
 		Example: `  holdfast files diff /srv/backup db1@2026-11-21 db1@latest
   holdfast files diff /srv/backup 4f6q 4g2a --path /etc --json`,
 		Args: takes(false, "DIR", "POINT", "POINT"),
@@ -154,8 +159,7 @@ func (d *differ) volume(ctx context.Context, a, b *volume) error {
 	case a == nil:
 		return d.print(fileDiff{Path: b.name(), Kind: "added", What: []string{"volume"}})
 	case a.Why != "" && b.Why != "":
-		d.app.warn("volume %s is left out: %s", a.name(), a.Why)
-		return nil
+		return d.blocks(ctx, a, b)
 	}
 	var sides [2]*found
 	for i, v := range []*volume{a, b} {
@@ -170,6 +174,17 @@ func (d *differ) volume(ctx context.Context, a, b *volume) error {
 		}
 	}
 	return d.compare(ctx, sides[0], sides[1])
+}
+
+// blocks compares volumes without files to look at. That their blocks are the
+// same says all there is to know; that some differ is a difference.
+func (d *differ) blocks(ctx context.Context, a, b *volume) error {
+	_, changed, err := d.same(ctx, a, b)
+	if err != nil || !changed {
+		return err
+	}
+	d.app.warn("volume %s is compared by its blocks only: %s", a.name(), a.Why)
+	return d.print(fileDiff{Path: a.name(), Kind: "changed", What: []string{"blocks"}})
 }
 
 func (d *differ) fail(path string, err error) {
