@@ -19,6 +19,7 @@
 //	    ext4    one file system each; ntfs, fat beside it
 //	    child   does the reading in a confined process of its own
 //	  content   backups as a Tree: machines, restore points, disks, guests' files
+//	  datastore a writable Tree: small files beside redirected disks
 //	  extract   files out of a Tree: copies, tar, zip
 //	  compare   in what two Trees differ
 //	  mount     serves a Tree through FUSE
