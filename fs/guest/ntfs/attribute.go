@@ -37,6 +37,7 @@ type attribute struct {
 	flags uint16
 	id    uint16 // in its record; not always another than its neighbours'
 	rec   uint64 // of it, or of its first piece
+	at    int    // where in that, which tells apart what damage gave one name and id
 	owner ref    // whose it is
 
 	resident bool
@@ -54,6 +55,7 @@ type attribute struct {
 type piece struct {
 	first, last int64 // clusters of the file; last is known only with the pairs
 	rec         uint64
+	at          int // in the record; 0: still to be found there
 	id          uint16
 	pairs       []byte // nil: still in the record
 }
@@ -78,9 +80,9 @@ func (r record) eachAttribute(fn func(a attribute) error) error {
 		if err != nil {
 			return fmt.Errorf("file record %d: attribute at %d: %w", r.num, at, err)
 		}
-		a.rec, a.owner = r.num, r.owner()
+		a.rec, a.at, a.owner = r.num, at, r.owner()
 		for i := range a.pieces {
-			a.pieces[i].rec = r.num
+			a.pieces[i].rec, a.pieces[i].at = r.num, at
 		}
 		if err := fn(a); err != nil {
 			return err
@@ -135,11 +137,14 @@ func parseAttribute(b []byte) (attribute, int, error) {
 	}
 	a.unit = b[34]
 	a.allocated, a.size, a.valid = int64(le.Uint64(b[40:])), int64(le.Uint64(b[48:])), int64(le.Uint64(b[56:]))
-	if a.allocated < 0 || a.size < 0 || a.size > maxBytes || a.valid < 0 || a.valid > a.size {
+	if a.size < 0 || a.size > maxBytes || a.valid < 0 || a.valid > a.size {
 		return bad("size", a.size)
 	}
 	if a.flags&(flagCompressed|flagSparse) != 0 && n >= 72 && a.unit != 0 {
 		a.allocated = int64(le.Uint64(b[64:]))
+	}
+	if a.allocated < 0 || a.allocated > maxBytes {
+		return bad("allocated size", a.allocated)
 	}
 	return a, int(n), nil
 }

@@ -14,22 +14,16 @@ const (
 	maxUnitBytes = 4 << 20
 )
 
-// unitKey names a compression unit or a WOF chunk. A damaged record may have two
-// attributes of one name, so there is more in it than would tell good ones apart:
-// what else the length of a unit follows from.
+// unitKey names a compression unit or a WOF chunk by its attribute's place.
 type unitKey struct {
-	rec   uint64
-	typ   uint32
-	id    uint16
-	name  string // of the attribute
-	unit  uint8
-	valid int64
-	n     int64
-	wof   bool
+	rec uint64
+	at  int
+	n   int64
+	wof bool
 }
 
 func (a *attribute) unitKey(n int64, wof bool) unitKey {
-	return unitKey{a.rec, a.typ, a.id, a.name, a.unit, a.valid, n, wof}
+	return unitKey{a.rec, a.at, n, wof}
 }
 
 // stretchCompressed is stretch for a compressed attribute. Its clusters come in

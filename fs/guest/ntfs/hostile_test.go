@@ -53,8 +53,8 @@ func TestCompressedTwins(t *testing.T) {
 	pairs := []byte{0x11, 1, 0, 0x01, 1, 0} // a cluster at 0, then a hole
 	twin := func(id uint16, valid int64) *attribute {
 		return &attribute{
-			typ: typeData, flags: 1, unit: 1, rec: 30, id: id, name: "a\x00", size: valid, valid: valid,
-			pieces: []piece{{last: 1, id: id, rec: 30, pairs: pairs}},
+			typ: typeData, flags: 1, unit: 1, rec: 30, at: 72 * int(id), name: "a\x00", size: valid, valid: valid,
+			pieces: []piece{{last: 1, rec: 30, at: 72 * int(id), pairs: pairs}},
 		}
 	}
 	f := bare(packed)
@@ -71,11 +71,80 @@ func TestCompressedTwins(t *testing.T) {
 	}
 }
 
+// nonResident is an unnamed $DATA with the id 3 and one cluster, the first of the
+// volume or a later one.
+func nonResident(first byte, flags uint16, allocated int64) []byte {
+	b := make([]byte, 72)
+	le.PutUint32(b, typeData)
+	le.PutUint32(b[4:], uint32(len(b)))
+	b[8] = 1
+	le.PutUint16(b[12:], flags)
+	le.PutUint16(b[14:], 3)  // id
+	le.PutUint16(b[32:], 64) // mapping pairs
+	le.PutUint64(b[40:], uint64(allocated))
+	le.PutUint64(b[48:], 64<<10)
+	le.PutUint64(b[56:], 64<<10)
+	copy(b[64:], []byte{0x11, 1, first})
+	return b
+}
+
+// Two streams of one name and id, as damage may make them, are not taken for
+// each other by what remembers where they lie.
+func TestTwins(t *testing.T) {
+	f := bare(append(bytes.Repeat([]byte{'a'}, 64<<10), bytes.Repeat([]byte{'b'}, 64<<10)...))
+	attributes := append(nonResident(0, 0, 64<<10), nonResident(1, 0, 64<<10)...)
+	r := record{num: 30, b: append(attributes, 0xff, 0xff, 0xff, 0xff)}
+	var twins []attribute
+	if err := r.eachAttribute(func(a attribute) error { twins = append(twins, a); return nil }); err != nil || len(twins) != 2 {
+		t.Fatalf("%d attributes, %v", len(twins), err)
+	}
+	for range 2 {
+		for i, want := range "ab" {
+			p := make([]byte, 10)
+			if n, err := f.readData(&twins[i], p, 0); n != 10 || err != nil || p[0] != byte(want) {
+				t.Errorf("twin %d: %d bytes of %q, %v; want %q", i, n, p[0], err, want)
+			}
+		}
+	}
+}
+
+// A run that lost its place is no hole where there are none, and a size that is
+// below zero is none.
+func TestLostPlace(t *testing.T) {
+	f := bare(nil)
+	for _, flags := range []uint16{0, flagSparse} {
+		b := nonResident(0, flags, 0)
+		copy(b[64:], []byte{0x01, 1, 0})
+		a, _, err := parseAttribute(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := f.readData(&a, make([]byte, 100), 0)
+		if good := n == 100 && err == nil; good != (flags != 0) || !good && !errors.Is(err, fs.ErrDamaged) {
+			t.Errorf("flags %#x: %d bytes, %v", flags, n, err)
+		}
+	}
+	for _, allocated := range []int64{-1, maxBytes + 1} {
+		plain := nonResident(0, 0, allocated)
+		sparse := nonResident(0, flagSparse, 0)
+		sparse[34] = 4
+		le.PutUint64(sparse[64:], uint64(allocated))
+		for _, b := range [][]byte{plain, sparse} {
+			if a, _, err := parseAttribute(b); !errors.Is(err, fs.ErrDamaged) {
+				t.Errorf("%d bytes allocated: %v", a.allocated, err)
+			}
+		}
+	}
+	n := node{attrs: []attribute{{typ: typeData, allocated: maxBytes}, {typ: typeIndexAlloc, allocated: maxBytes}, {typ: typeIndexAlloc, allocated: maxBytes}}}
+	if n.sizes(); n.attr.Used < 0 {
+		t.Errorf("uses %d bytes", n.attr.Used)
+	}
+}
+
 // An attribute list whose entries lead to thousands of large records, which are
 // all the same clusters of the volume, is not followed to its end.
 func TestListOfManyRecords(t *testing.T) {
 	const recordBytes, entries, firstExtension = 64 << 10, 1500, 100
-	le := binary.LittleEndian
 	makeRecord := func(base uint64, attributes []byte) []byte {
 		b := make([]byte, recordBytes)
 		copy(b, "FILE")
@@ -153,7 +222,7 @@ func TestCountOfClaims(t *testing.T) {
 		const clusters = 1 << 34
 		pairs := binary.LittleEndian.AppendUint64(nil, clusters<<8|7)
 		return &node{attrs: []attribute{{
-			typ: typ, size: clusters << 16, valid: clusters << 16,
+			typ: typ, flags: flagSparse, size: clusters << 16, valid: clusters << 16,
 			pieces: []piece{{last: clusters - 1, rec: uint64(typ), pairs: pairs}},
 		}}}
 	}

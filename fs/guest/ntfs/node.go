@@ -2,6 +2,7 @@ package ntfs
 
 import (
 	"fmt"
+	"math"
 
 	"holdfast/fs"
 )
@@ -162,7 +163,7 @@ func (n *node) names() error {
 func (n *node) sizes() {
 	for i := range n.attrs {
 		if a := &n.attrs[i]; !a.resident && (a.typ == typeData && a.name == "" || a.typ == typeIndexAlloc) {
-			n.attr.Used += a.allocated
+			n.use(a.allocated)
 		}
 	}
 	a := n.data()
@@ -175,6 +176,9 @@ func (n *node) sizes() {
 		n.attr.Size = a.bytes()
 	}
 	if n.wof != nil {
-		n.attr.Used += n.wof.packed.allocated
+		n.use(n.wof.packed.allocated)
 	}
 }
+
+// use counts what an attribute takes, to where numbers end.
+func (n *node) use(allocated int64) { n.attr.Used += min(allocated, math.MaxInt64-n.attr.Used) }

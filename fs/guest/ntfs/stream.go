@@ -20,6 +20,7 @@ const (
 // pieceKey names a piece of an attribute on the volume.
 type pieceKey struct {
 	rec   uint64
+	at    int
 	id    uint16
 	typ   uint32
 	name  string
@@ -28,7 +29,7 @@ type pieceKey struct {
 
 // runsOf returns the runs of a piece of a.
 func (f *FS) runsOf(a *attribute, p piece) ([]run, error) {
-	key := pieceKey{p.rec, p.id, a.typ, a.name, p.first}
+	key := pieceKey{p.rec, p.at, p.id, a.typ, a.name, p.first}
 	if list, ok := f.runs.get(key); ok {
 		return list, nil
 	}
@@ -115,6 +116,10 @@ func (f *FS) stretch(a *attribute, off int64) (fs.Extent, error) {
 func (f *FS) within(a *attribute, r run, off, end int64) (fs.Extent, error) {
 	e := fs.Extent{Off: off, Len: min(end, a.valid) - off, Kind: fs.Hole}
 	if r.cluster < 0 {
+		// A run that lost its place looks like a hole. Who makes one says so.
+		if a.flags&(flagSparse|flagCompressed) == 0 {
+			return e, fmt.Errorf("cluster %d is nowhere in an attribute without holes: %w", r.at, fs.ErrDamaged)
+		}
 		return e, nil
 	}
 	e.Kind, e.At = fs.Stored, r.cluster*f.clusterBytes+off-r.at*f.clusterBytes
