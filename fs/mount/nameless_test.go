@@ -43,30 +43,64 @@ func TestNamesThatCantBeShown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			read := func(off uint64) ([]fuse.DirEntry, fuse.Status) {
-				buf := make([]byte, 4096)
-				out := fuse.NewDirEntryList(buf, off)
-				in := &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: fuse.FUSE_ROOT_ID}, Offset: off, Size: uint32(len(buf))}
-				if plus {
-					st := s.ReadDirPlus(nil, in, out)
-					list, _, _ := fuse.ParseDirLookupEntries(out.Bytes())
-					return list, st
-				}
-				st := s.ReadDir(nil, in, out)
-				list, _ := fuse.ParseDirEntries(out.Bytes())
-				return list, st
+			list, status := listed(s, placeDots, plus)
+			if want := fuse.Status(errno(end)); len(list) != n-first || status != want {
+				t.Errorf("plus %v, end %v: %d names of %d, then %v", plus, end, len(list), n-first, status)
 			}
-			off, found, status := uint64(placeDots), 0, fuse.OK
-			for status == fuse.OK {
-				var list []fuse.DirEntry
-				if list, status = read(off); len(list) == 0 {
-					break
-				}
-				found += len(list)
-				off = list[len(list)-1].Off
+		}
+	}
+}
+
+// listed asks for the root's entries from off on, as the kernel does.
+func listed(s *served, off uint64, plus bool) (list []fuse.DirEntry, status fuse.Status) {
+	for {
+		buf := make([]byte, 4096)
+		out := fuse.NewDirEntryList(buf, off)
+		in := &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: fuse.FUSE_ROOT_ID}, Offset: off, Size: uint32(len(buf))}
+		var part []fuse.DirEntry
+		if plus {
+			status = s.ReadDirPlus(nil, in, out)
+			part, _, _ = fuse.ParseDirLookupEntries(out.Bytes())
+		} else {
+			status = s.ReadDir(nil, in, out)
+			part, _ = fuse.ParseDirEntries(out.Bytes())
+		}
+		if status != fuse.OK || len(part) == 0 {
+			return list, status
+		}
+		list = append(list, part...)
+		off = part[len(part)-1].Off
+	}
+}
+
+// orphan is a tree in which no directory leads up.
+type orphan struct {
+	fs.Tree
+	err error
+}
+
+func (o orphan) Lookup(ctx context.Context, dir fs.ID, name string) (fs.Attr, error) {
+	if name == ".." {
+		return fs.Attr{}, o.err
+	}
+	return o.Tree.Lookup(ctx, dir, name)
+}
+
+// TestWithoutParent lists a directory of which only its own parent is damaged.
+func TestWithoutParent(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want fuse.Status
+		n    int
+	}{{fs.ErrDamaged, fuse.OK, 102}, {fs.ErrStale, fuse.OK, 102}, {fs.ErrRetry, fuse.Status(errno(fs.ErrRetry)), 0}} {
+		for _, plus := range []bool{false, true} {
+			s, err := newServed(t.Context(), orphan{&wide{n: 100}, tt.err}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if want := fuse.Status(errno(end)); found != n-first || status != want {
-				t.Errorf("plus %v, end %v: %d names of %d, then %v", plus, end, found, n-first, status)
+			list, status := listed(s, 0, plus)
+			if len(list) != tt.n || status != tt.want {
+				t.Errorf("plus %v, %v: %d entries, then %v; want %d, %v", plus, tt.err, len(list), status, tt.n, tt.want)
 			}
 		}
 	}

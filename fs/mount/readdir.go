@@ -1,6 +1,8 @@
 package mount
 
 import (
+	"context"
+	"errors"
 	"math"
 	"strings"
 	"syscall"
@@ -93,11 +95,11 @@ func (s *served) readDir(r *request, in *fuse.ReadIn, add func(dir node, e fs.En
 		place = placeDot
 	}
 	if place < placeDots {
-		up, err := s.tree.Lookup(r, dir.id, "..")
+		up, err := s.parent(r, dir)
 		if err != nil {
 			return s.status(err)
 		}
-		add(dir, fs.Entry{}, fuse.DirEntry{Name: "..", Ino: shown(up.ID), Mode: syscall.S_IFDIR, Off: placeDots})
+		add(dir, fs.Entry{}, fuse.DirEntry{Name: "..", Ino: shown(up), Mode: syscall.S_IFDIR, Off: placeDots})
 		place = placeDots
 	}
 	// What adds nothing to the answer would look like the end of the directory.
@@ -131,6 +133,20 @@ func (s *served) readDir(r *request, in *fuse.ReadIn, add func(dir node, e fs.En
 			return fuse.OK
 		}
 	}
+}
+
+// parent is the directory above one. Nobody needs its number to get there, so
+// that one whose parent damage has hidden is listed all the same, with its own.
+func (s *served) parent(r *request, dir node) (fs.ID, error) {
+	up, err := s.tree.Lookup(r, dir.id, "..")
+	switch {
+	case err == nil:
+		return up.ID, nil
+	case r.Err() != nil, errors.Is(err, fs.ErrRetry), errors.Is(err, context.Canceled):
+		return fs.ID{}, err
+	}
+	s.reasons.tell("a directory is listed without its parent", "err", err)
+	return dir.id, nil
 }
 
 // entries lists what is in a directory behind cookie, as much as fits into room
