@@ -35,7 +35,8 @@ written as it is read; nothing is kept in between. Each PATH is under its last n
 the content of a volume's top is at the top.
 
 A tar has modes, owners, times, extended attributes, symbolic and hard links, and
-names as bytes. A zip has modes and times. Set-user-ID bits and capabilities are left
+names as bytes. A zip has modes and times; a backslash in a name, which is none to
+Windows, stands there as %5C. Set-user-ID bits and capabilities are left
 out without --suid, device nodes without --devices. What can't be read is named and
 left out, and the exit code is then 1; a file that breaks off in its middle ends it.`,
 		Example: `  holdfast files export /srv/backup db1@latest /etc /home --tar --to db1.tar

@@ -16,6 +16,7 @@ type Archive struct {
 	form form
 	opt  Options
 	made map[inode]string // first names of files that have more
+	link map[string]bool  // names of symbolic links
 	buf  []byte
 	n    Totals
 }
@@ -46,7 +47,7 @@ func NewTar(w io.Writer, opt Options) *Archive { return newArchive(newTar(w), op
 func NewZip(w io.Writer, opt Options) *Archive { return newArchive(newZip(w), opt) }
 
 func newArchive(f form, opt Options) *Archive {
-	return &Archive{form: f, opt: opt, made: make(map[inode]string), buf: make([]byte, bufferBytes)}
+	return &Archive{form: f, opt: opt, made: make(map[inode]string), link: make(map[string]bool), buf: make([]byte, bufferBytes)}
 }
 
 // Totals says what is in the archive so far.
@@ -82,6 +83,16 @@ func (w *Archive) Add(ctx context.Context, t fs.Tree, src fs.Attr, path, name st
 		}
 		if at == "" {
 			return nil
+		}
+		if w.link[at] {
+			// Whoever unpacks it would write through the link.
+			if err := w.opt.failed(&w.n, called, fmt.Errorf("a symbolic link before it has the same name: %w", fs.ErrDamaged)); err != nil {
+				return err
+			}
+			return fs.SkipDir
+		}
+		if a.Type == fs.TypeSymlink {
+			w.link[at] = true
 		}
 		err = w.object(ctx, t, at, &a)
 		w.opt.progress(&w.n)

@@ -200,3 +200,36 @@ func TestZipTimes(t *testing.T) {
 		}
 	}
 }
+
+// doubled is a tree whose directory has the name "a" three times: a link that
+// leads out, a directory, and a file.
+type doubled struct{ *treetest.Tree }
+
+func (d doubled) ReadDir(ctx context.Context, dir fs.ID, cookie uint64, fn func(fs.Entry) bool) error {
+	return d.Tree.ReadDir(ctx, dir, cookie, func(e fs.Entry) bool {
+		if dir == d.Root() {
+			e.Name = "a"
+		}
+		return fn(e)
+	})
+}
+
+// TestThroughLink puts nothing behind a link of the same name.
+func TestThroughLink(t *testing.T) {
+	tree := doubled{treetest.NewTree(treetest.Files{"1": {Target: "/tmp"}, "2/evil": {Data: noise(1, 10)}, "3": {Data: noise(2, 10)}})}
+	for _, form := range []func(io.Writer, extract.Options) *extract.Archive{extract.NewTar, extract.NewZip} {
+		failed := 0
+		w := form(io.Discard, extract.Options{Failed: func(path string, err error) error {
+			if failed++; path != "a" || !errors.Is(err, fs.ErrDamaged) {
+				t.Errorf("%s: %v", path, err)
+			}
+			return nil
+		}})
+		if err := errors.Join(w.Add(t.Context(), tree, root(t, tree), "", ""), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.Totals(); failed != 2 || n.Links != 1 || n.Files != 0 || n.Dirs != 0 {
+			t.Errorf("%d failed, %+v", failed, n)
+		}
+	}
+}

@@ -11,6 +11,10 @@
 // capabilities that do the same, are left out unless asked for, and so are
 // device nodes.
 //
+// An archive is unpacked by others, who may be less careful: no two objects in it
+// have one name of which the first is a symbolic link, and in a zip no name has a
+// backslash or begins like a drive of Windows (zipName).
+//
 // # What can't be had
 //
 // An object that can't be read or written is told of and left out, whole; the

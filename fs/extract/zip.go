@@ -31,6 +31,7 @@ func (z *zipForm) Close() error    { return z.w.Close() }
 var zipFirst, zipLast = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(math.MaxUint32, 0).UTC()
 
 func (z *zipForm) begin(name string, a *fs.Attr, perm uint32, link string, _ bool, _ map[string]string) (io.Writer, error) {
+	name = zipName(name)
 	if len(name) > math.MaxUint16 {
 		return nil, fmt.Errorf("a path of %d bytes %w", len(name), errUnsayable)
 	}
