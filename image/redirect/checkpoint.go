@@ -13,15 +13,22 @@ import (
 )
 
 // keep is the session's keeper: one goroutine that makes checkpoints, writes
-// back and repairs.
+// back, marks the log and repairs.
 func (s *Session) keep() {
 	const again = time.Second // how soon a checkpoint that found no space is tried again
 	retry := time.NewTicker(again)
 	defer retry.Stop()
+	var mark markTimer
 	for {
 		select {
 		case <-s.quit:
 			return
+		case <-s.synced:
+			mark.start(s)
+			continue
+		case <-mark.c:
+			mark.ring(s)
+			continue
 		case <-s.kick:
 		case <-retry.C:
 			s.mu.RLock()

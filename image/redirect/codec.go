@@ -33,7 +33,7 @@ type fileHeader struct {
 	magic string
 	id    [16]byte // of the session
 	gen   uint64   // of the log file; grows with every reuse
-	size  uint64   // of the log file, bytes
+	size  uint64   // of the log file; of the map file, what it began with
 }
 
 func (h fileHeader) encode() []byte {

@@ -71,6 +71,7 @@ func (s *Session) flushAndSync() error {
 		return s.fail(err)
 	}
 	w.durable.Store(end)
+	s.toMark()
 	return nil
 }
 

@@ -41,7 +41,7 @@ func samples() map[string][]byte {
 	return map[string][]byte{
 		"session":    text,
 		"wal-header": fileHeader{walMagic, id, 7, 32 * mib}.encode(),
-		"map-header": fileHeader{mapMagic, id, 3, 0}.encode(),
+		"map-header": fileHeader{mapMagic, id, 3, 0x400}.encode(),
 		"wal-batch":  wal.encode(nil, grainBytes, true),
 		"map-batch":  m.encode(nil, mapUnit, false),
 	}
@@ -198,11 +198,10 @@ func TestDamage(t *testing.T) {
 	for i := range 3 {
 		write(90+i, 1, 0x77)
 	}
-	end, name := active.end-2*grainBytes, active.name // of all but the last batch
-	mapEnd := s.m.end
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	end, name, mapEnd := active.end, active.name, s.m.end
 	fsys = fsys.CrashClone(vfs.CrashOptions{})
 	try := func(file string, off int64) (damaged bool) {
 		t.Helper()

@@ -56,7 +56,7 @@ func (s *Session) loadMap(limit ends) error {
 		}
 		return nil
 	})
-	if err == nil && (batches == 0 || limit != nil && m.end != size) {
+	if err == nil && (batches == 0 || m.end < m.least || limit != nil && m.end != size) {
 		err = damaged(mapName, m.end, "ends before its time")
 	}
 	m.durable = m.end
@@ -174,6 +174,7 @@ func (s *Session) replay(w *walFile, limit ends) error {
 		} else if b.mode.write != w.mode.write {
 			return damaged(w.name, int64(b.off), "goes on in another layer")
 		}
+		w.told = b.tells()
 		at := int64(b.off) + headBytes(len(b.records), grainBytes)
 		for i := range b.records {
 			r := &b.records[i]

@@ -25,6 +25,7 @@ type mapLog struct {
 	gen     uint64
 	end     int64
 	cap     int64 // bytes that are allocated
+	least   int64 // what the file was written with before it got its name
 	prev    uint32
 	applied uint64 // generation of the last log file that is in it
 	mode    mode   // as of that one
@@ -52,7 +53,7 @@ func (m *mapLog) open() error {
 	if err != nil {
 		return damaged(mapName, 0, "%v", err)
 	}
-	m.gen = h.gen
+	m.gen, m.least = h.gen, int64(h.size)
 	m.cap, err = m.file.Size()
 	return err
 }
@@ -95,7 +96,7 @@ func (m *mapLog) rewrite(disks []*Disk, mo mode, applied uint64, room int64) err
 	next.file = f
 	err = f.Preallocate(next.cap)
 	if err == nil {
-		_, err = f.WriteAt(fileHeader{mapMagic, m.id, next.gen, 0}.encode(), 0)
+		_, err = f.WriteAt(fileHeader{mapMagic, m.id, next.gen, uint64(next.end)}.encode(), 0)
 	}
 	if err == nil {
 		_, err = f.WriteAt(w.out, mapStart)
@@ -109,7 +110,7 @@ func (m *mapLog) rewrite(disks []*Disk, mo mode, applied uint64, room int64) err
 	if err != nil {
 		return errors.Join(err, f.Close(), m.fs.Remove(mapName+newSuffix))
 	}
-	next.durable = next.end
+	next.durable, next.least = next.end, next.end
 	old := m.file
 	*m = next
 	// The new file has the name, whatever else happens: it is the one to use.

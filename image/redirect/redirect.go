@@ -126,6 +126,8 @@ type Options struct {
 
 	// Now is the clock behind Stats.TimeLeft; default time.Now.
 	Now func() time.Time
+
+	markAfter time.Duration // see the constant
 }
 
 const (
@@ -153,6 +155,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.DirtyBytes <= 0 {
 		o.DirtyBytes = 64 * mib
+	}
+	if o.markAfter <= 0 {
+		o.markAfter = markAfter
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

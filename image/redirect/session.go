@@ -60,8 +60,10 @@ type Session struct {
 
 	m    mapLog // the keeper's
 	kick chan struct{}
-	quit chan struct{}
-	done sync.WaitGroup
+	// synced says that the log has been synced, to the keeper, who sees to marks.
+	synced chan struct{}
+	quit   chan struct{}
+	done   sync.WaitGroup
 }
 
 // looseRun is some grains of a disk written to the data file alone.
@@ -151,7 +153,7 @@ func makeReserve(fsys vfs.FS, n int64) error {
 // process holds open gives vfs.ErrLocked.
 func Open(fsys vfs.FS, disks []DiskSpec, opt Options) (*Session, error) {
 	s := &Session{
-		fs: fsys, opt: opt.withDefaults(), kick: make(chan struct{}, 1), quit: make(chan struct{}),
+		fs: fsys, opt: opt.withDefaults(), kick: make(chan struct{}, 1), synced: make(chan struct{}, 1), quit: make(chan struct{}),
 		failedData: make(map[uint32]bool),
 	}
 	s.log.cond.L = &s.log.mu
@@ -159,6 +161,7 @@ func Open(fsys vfs.FS, disks []DiskSpec, opt Options) (*Session, error) {
 	if err := s.open(disks); err != nil {
 		return nil, fmt.Errorf("open redirect session: %w", errors.Join(err, s.closeFiles()))
 	}
+	s.toMark() // of what was found, which counts from now on
 	s.done.Go(s.keep)
 	s.wake()
 	return s, nil
@@ -351,6 +354,11 @@ func (s *Session) Close() error {
 		return ErrClosed
 	}
 	err := s.Commit()
+	if err == nil {
+		s.gate.RLock()
+		_, err = s.mark()
+		s.gate.RUnlock()
+	}
 	s.mu.Lock()
 	if s.readOnly != nil && errors.Is(err, ErrReadOnly) {
 		err = nil // nothing was accepted

@@ -43,6 +43,7 @@ type walFile struct {
 	size    int64
 	end     int64        // where the next batch goes
 	durable atomic.Int64 // bytes that are synced; changed with syncMu held
+	told    int64        // a batch says that the bytes before this are synced; changed with wal.mu held
 	prev    uint32       // checksum of the last batch
 	prior   int64        // where the log before this one ended
 	mode    mode         // all records are for its write layer
@@ -96,7 +97,7 @@ func (w *walFile) row(limit int64) row {
 
 // reset makes w an empty file of a new generation, in memory.
 func (w *walFile) reset(gen uint64, disks int) {
-	w.gen, w.end, w.prev, w.prior, w.mode = gen, walStart, 0, 0, mode{}
+	w.gen, w.end, w.told, w.prev, w.prior, w.mode = gen, walStart, walStart, 0, 0, mode{}
 	w.durable.Store(walStart)
 	w.tables, w.mapped, w.targets, w.entries = make([]table, disks), nil, nil, 0
 	for i := range w.tables {
@@ -188,8 +189,17 @@ func (s *Session) append(recs []*rec) error {
 		r.buf = nil
 	}
 	w.end += int64(len(s.log.buf))
-	w.prev = b.sum
+	w.prev, w.told = b.sum, b.tells()
 	return nil
+}
+
+// tells returns up to where losing bytes of the file does no harm unseen: what
+// the batch says is synced, and itself when it has no records.
+func (b *batch) tells() int64 {
+	if len(b.records) == 0 && b.durable == b.off {
+		return int64(b.off) + int64(b.length)
+	}
+	return int64(b.durable)
 }
 
 // add notes a record of w in its tables. Session.mu is held.
@@ -246,6 +256,7 @@ func (s *Session) turn() error {
 	l.active.prior = l.sealed.end
 	s.mu.Unlock()
 	s.wake()
+	s.toMark()
 	return nil
 }
 
