@@ -145,7 +145,11 @@ func (t table) sorted() []uint64 { return slices.Sorted(maps.Keys(t)) }
 
 // copyOut writes the records of w to the data files and syncs them.
 func (s *Session) copyOut(w *walFile, repairing bool) error {
-	buf := make([]byte, 0, maxChunk)
+	most := 1
+	for _, t := range w.tables {
+		most = max(most, len(t))
+	}
+	buf := make([]byte, 0, min(maxChunk, most*grainBytes))
 	var touched []vfs.File
 	for i, t := range w.tables {
 		d := s.disks[i]

@@ -12,7 +12,10 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/repo/vfs"
 )
@@ -126,9 +129,14 @@ type world struct {
 
 	sealed [][]byte // the bytes of each disk when it was sealed
 
-	mu    sync.Mutex
-	made  bool
-	stops []stop
+	stops    chan stop
+	checking errgroup.Group
+	verify   func(stop) error // default: stop.recover
+	checked  atomic.Int64
+	failed   atomic.Bool
+
+	mu   sync.Mutex
+	made bool
 }
 
 func newWorld(seed uint64) *world {
@@ -140,31 +148,55 @@ func newWorld(seed uint64) *world {
 	return w
 }
 
-// watch takes a crash of the file system before every operation.
+// watch takes a crash of the file system before every operation, and has each
+// one looked at while the work goes on: only as many are kept as are looked at.
 func (w *world) watch(ways []vfs.CrashOptions) {
+	w.stops = make(chan stop)
+	if w.verify == nil {
+		w.verify = func(s stop) error { return s.recover(w.bases, w.opt) }
+	}
+	for range 2 {
+		w.checking.Go(w.check)
+	}
 	w.disk.OnOp(func(i int, op vfs.Op) {
-		var snaps []snap
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		list := ways
-		if !long {
-			if i%w.every != 0 {
-				return
-			}
-			list = ways[i/w.every%len(ways):][:1]
+		if w.failed.Load() || !long && i%w.every != 0 {
+			return
 		}
-		for _, c := range list {
+		n := 1
+		if long {
+			n = 2
+		}
+		for k := range n {
+			c := ways[(i/w.every*n+k)%len(ways)]
 			// What is promised before the clone must be in it, what is written
 			// may be up to after it.
 			before := w.snaps()
 			fsys := w.mem.CrashClone(c)
-			snaps = w.snaps()
+			snaps := w.snaps()
 			for k := range snaps {
 				snaps[k].first = before[k].first
 			}
-			w.stops = append(w.stops, stop{i, op, c, fsys, snaps, w.made})
+			w.stops <- stop{i, op, c, fsys, snaps, w.made}
 		}
 	})
+}
+
+// check looks at stops until there are no more.
+func (w *world) check() error {
+	var first error
+	for s := range w.stops {
+		if first != nil {
+			continue
+		}
+		if err := w.verify(s); err != nil {
+			first = fmt.Errorf("%v: %w", s, err)
+			w.failed.Store(true)
+		}
+		w.checked.Add(1)
+	}
+	return first
 }
 
 func (w *world) snaps() (list []snap) {
@@ -359,18 +391,18 @@ func (s stop) recover(bases []*memBase, opt Options) error {
 	return ss.Close()
 }
 
-func (w *world) checkStops(t *testing.T) {
+// unwatch ends watch and reports what was found.
+func (w *world) unwatch(t *testing.T) {
 	t.Helper()
 	w.disk.OnOp(nil)
-	for _, s := range w.stops {
-		if err := s.recover(w.bases, w.opt); err != nil {
-			t.Errorf("%v: %v", s, err)
-			if !long {
-				return
-			}
-		}
+	w.mu.Lock()
+	w.failed.Store(true) // whoever is on the way to a stop turns back
+	close(w.stops)
+	w.mu.Unlock()
+	if err := w.checking.Wait(); err != nil {
+		t.Error(err)
 	}
-	t.Logf("%d crashes at %d operations", len(w.stops), w.disk.Count())
+	t.Logf("%d crashes at %d operations", w.checked.Load(), w.disk.Count())
 }
 
 // steps is n, or ten times as many when there is time.
@@ -388,6 +420,7 @@ func TestPowerLoss(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(seed)
 			w.watch(vfs.Crashes(seed, seed+10, seed+20, seed+31))
+			defer w.unwatch(t)
 			if err := w.create(); err != nil {
 				t.Fatal(err)
 			}
@@ -397,7 +430,6 @@ func TestPowerLoss(t *testing.T) {
 			if err := w.s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			w.checkStops(t)
 		})
 	}
 }

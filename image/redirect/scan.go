@@ -80,7 +80,7 @@ func (w row) read(p []byte, off int64) error {
 
 // mustEnd gives an error when a batch behind end says that end was synced.
 func (w row) mustEnd(end int64) error {
-	window := make([]byte, mib)
+	window := make([]byte, max(0, min(mib, w.size-end-w.unit)))
 	for at := end + w.unit; at+batchBytes <= w.size; at += int64(len(window)) {
 		n := min(int64(len(window)), w.size-at)
 		if err := w.read(window[:n], at); err != nil {
