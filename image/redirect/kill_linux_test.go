@@ -2,12 +2,16 @@ package redirect
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -28,8 +32,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// writeForEver writes sectors and grains and says of each on standard output
-// when it is durable.
+// writeForEver writes and says of each write on standard output when it is
+// durable. The lower half of the disk gets sectors too, the upper one only whole
+// grains. Seals and merges go on beside that.
 func writeForEver(dir string) error {
 	fsys, err := vfs.OS(dir)
 	if err != nil {
@@ -39,10 +44,24 @@ func writeForEver(dir string) error {
 	if err != nil {
 		return err
 	}
+	go func() {
+		for {
+			if _, err := s.Seal(); err != nil && !errors.Is(err, ErrBusy) {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			time.Sleep(20 * time.Millisecond)
+			if err := s.Merge(context.Background()); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+	}()
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	for gen := uint64(time.Now().UnixNano()); ; gen++ {
 		n := 512 << rng.IntN(8)
 		off := int64(rng.IntN(killedMiB*mib/n)) * int64(n)
+		if off >= killedMiB*mib/2 && n < grainBytes {
+			continue
+		}
 		durable := rng.IntN(2) == 0
 		if _, err := s.Disks()[0].Write(stamped(off, n, 1, gen), off, durable); err != nil {
 			return err
@@ -56,10 +75,15 @@ func writeForEver(dir string) error {
 	}
 }
 
-// TestKilled kills a writing process again and again, on XFS: what it called
-// durable is there, or something newer.
+// TestKilled kills a writing process again and again, on XFS, HOLDFAST_KILLS
+// times when that is set: what it called durable is there, or something newer,
+// and every byte is one that was written to its place.
 func TestKilled(t *testing.T) {
 	testreq.Need(t, "root", "loop", "mkfs.xfs")
+	kills := steps(4)
+	if n, err := strconv.Atoi(os.Getenv("HOLDFAST_KILLS")); err == nil && n > 0 {
+		kills = n
+	}
 	dir := mountXFS(t, 512)
 	fsys, err := vfs.OS(dir)
 	if err != nil {
@@ -76,140 +100,85 @@ func TestKilled(t *testing.T) {
 	}
 	promised := make(map[int64]uint64)
 	rng := rand.New(rand.NewPCG(3, 3))
-	for range steps(4) {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(time.Duration(200+rng.IntN(600))*time.Millisecond, func() { _ = cmd.Process.Kill() })
-		for in := bufio.NewScanner(out); in.Scan(); {
-			var off, n int64
-			var gen uint64
-			if k, err := fmt.Sscan(in.Text(), &off, &n, &gen); k < 3 || err != nil {
-				continue // cut off
-			}
-			for at := off; at < off+n; at += 512 {
-				promised[at] = gen
-			}
-		}
-		_ = cmd.Wait() // killed
-		timer.Stop()
+	for i := range kills {
+		killWriter(t, dir, time.Duration(rng.IntN(400))*time.Millisecond, promised)
 		began := time.Now()
 		s, err := Open(fsys, specs(base), Options{})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("after kill %d: %v", i, err)
 		}
-		if d := time.Since(began); d > 5*time.Second {
+		if d := time.Since(began); d > 20*time.Second {
 			t.Errorf("opened in %v", d)
 		}
-		p := make([]byte, killedMiB*mib)
-		if _, err := s.Disks()[0].ReadAt(p, 0); err != nil {
-			t.Fatal(err)
-		}
-		for off, gen := range promised {
-			q := p[off:]
-			if at, g := binary.LittleEndian.Uint64(q), binary.LittleEndian.Uint64(q[16:]); at != uint64(off) || g < gen {
-				t.Fatalf("sector at %d says %d, generation %d, promised is %d", off, at, g, gen)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
+		if err := errors.Join(checkSectors(s.Disks()[0], base.data, promised), s.Close()); err != nil {
+			t.Fatalf("after kill %d: %v", i, err)
 		}
 	}
-	t.Logf("%d sectors promised", len(promised))
+	t.Logf("%d kills, %d sectors promised", kills, len(promised))
 	if len(promised) < 100 {
 		t.Error("hardly anything was written")
 	}
 }
 
-// mountXFS mounts a new XFS of some MiB.
-func mountXFS(t testing.TB, sizeMiB int64) string {
+// killWriter runs a writer, kills it some time after its first word, and notes
+// what it promised.
+func killWriter(t *testing.T, dir string, after time.Duration, promised map[int64]uint64) {
 	t.Helper()
-	tmp := t.TempDir()
-	img, dir := filepath.Join(tmp, "img"), filepath.Join(tmp, "mnt")
-	run := func(name string, args ...string) {
-		t.Helper()
-		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", name, err, out)
-		}
-	}
-	f, err := os.Create(img)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
 	if err == nil {
-		err = f.Truncate(sizeMiB * mib)
+		err = cmd.Start()
 	}
-	if err != nil || f.Close() != nil || os.Mkdir(dir, 0o755) != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	run("mkfs.xfs", "-q", img)
-	run("mount", "-o", "loop", img, dir)
-	t.Cleanup(func() {
-		if exec.Command("umount", dir).Run() != nil {
-			_ = exec.Command("umount", "-l", dir).Run()
+	stuck := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	first := true
+	for in := bufio.NewScanner(out); in.Scan(); {
+		var off, n int64
+		var gen uint64
+		if k, err := fmt.Sscan(in.Text(), &off, &n, &gen); k < 3 || err != nil {
+			continue // cut off
 		}
-	})
-	return dir
-}
-
-func benchSession(b *testing.B, size int) *Disk {
-	testreq.Need(b, "root", "loop", "mkfs.xfs")
-	fsys, err := vfs.OS(mountXFS(b, 2048))
-	if err != nil {
-		b.Fatal(err)
+		for at := off; at < off+n; at += 512 {
+			promised[at] = gen
+		}
+		if first {
+			first = false
+			time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+		}
 	}
-	s, err := Create(fsys, specs(&memBase{data: make([]byte, size)}), Options{})
-	if err != nil {
-		b.Fatal(err)
+	_ = cmd.Wait() // killed
+}
+
+// checkSectors compares every byte of a disk with what was promised of it: a
+// sector holds its address and a generation not older than the promised one, or
+// where nothing was promised maybe the base's bytes. The grains of the upper
+// half, which are written whole, are of one generation.
+func checkSectors(d io.ReaderAt, base []byte, promised map[int64]uint64) error {
+	p := make([]byte, len(base))
+	if _, err := d.ReadAt(p, 0); err != nil {
+		return err
 	}
-	b.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			b.Error(err)
+	for off := int64(0); off < int64(len(p)); off += 512 {
+		sector := p[off : off+512]
+		want, sure := promised[off]
+		gen := binary.LittleEndian.Uint64(sector[16:])
+		switch {
+		case !sure && bytes.Equal(sector, base[off:off+512]):
+			gen = 0
+		case gen < want || !bytes.Equal(sector, stamped(off, 512, 1, gen)):
+			return fmt.Errorf("sector at %d says it is %d of generation %d, promised is %d, or is mixed", off, binary.LittleEndian.Uint64(sector), gen, want)
 		}
-		_ = fsys.Close()
-	})
-	return s.Disks()[0]
-}
-
-// BenchmarkSync4K has 32 writers of synced grains in random places.
-func BenchmarkSync4K(b *testing.B) {
-	const size = 256 * mib
-	d := benchSession(b, size)
-	p := stamped(0, grainBytes, 1, 1)
-	b.SetBytes(grainBytes)
-	b.SetParallelism(16) // × 2 cores
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := d.Write(p, rand.Int64N(size/grainBytes)*grainBytes, true); err != nil {
-				b.Error(err)
-				return
-			}
-		}
-	})
-}
-
-// BenchmarkUnstable1M writes 64 MiB in order, unsynced, and commits them.
-func BenchmarkUnstable1M(b *testing.B) {
-	const size = 1024 * mib
-	d := benchSession(b, size)
-	p := stamped(0, mib, 1, 1)
-	b.SetBytes(mib)
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range b.N {
-		if _, err := d.Write(p, int64(i)*mib%size, false); err != nil {
-			b.Fatal(err)
-		}
-		if i%64 == 63 || i == b.N-1 {
-			if err := d.Commit(); err != nil {
-				b.Fatal(err)
+		if first := off / grainBytes * grainBytes; off >= int64(len(p)/2) && off > first {
+			before := p[first : first+512]
+			if old := bytes.Equal(before, base[first:first+512]); old != (gen == 0) || !old && binary.LittleEndian.Uint64(before[16:]) != gen {
+				return fmt.Errorf("grain at %d is mixed", first)
 			}
 		}
 	}
+	return nil
 }
