@@ -15,9 +15,8 @@ import (
 // keep is the session's keeper: one goroutine that makes checkpoints, writes
 // back, marks the log and repairs.
 func (s *Session) keep() {
-	const again = time.Second // how soon a checkpoint that found no space is tried again
-	retry := time.NewTicker(again)
-	defer retry.Stop()
+	tick := time.NewTicker(s.opt.often)
+	defer tick.Stop()
 	var mark markTimer
 	for {
 		select {
@@ -30,7 +29,8 @@ func (s *Session) keep() {
 			mark.ring(s)
 			continue
 		case <-s.kick:
-		case <-retry.C:
+		case <-tick.C:
+			s.warn()
 			s.mu.RLock()
 			blocked := s.blocked
 			s.mu.RUnlock()

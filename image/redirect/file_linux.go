@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"math"
 	"os"
 	"syscall"
 	"unsafe"
@@ -41,6 +42,24 @@ func fdatasync(f vfs.File) (err error, ok bool) {
 		err = &os.PathError{Op: "sync", Path: nameOf(f), Err: err}
 	}
 	return err, ok
+}
+
+// volumeBytes returns the size of the volume that a real directory is on; 0 for
+// others.
+func volumeBytes(fsys vfs.FS) (int64, error) {
+	d, isReal := fsys.(interface{ Fd() int })
+	if !isReal {
+		return 0, nil
+	}
+	var st unix.Statfs_t
+	var err error = unix.EINTR
+	for err == unix.EINTR {
+		err = unix.Fstatfs(d.Fd(), &st)
+	}
+	if err != nil {
+		return 0, os.NewSyscallError("fstatfs", err)
+	}
+	return int64(min(st.Blocks, math.MaxInt64/2/uint64(max(st.Frsize, 1)))) * st.Frsize, nil
 }
 
 func nameOf(f vfs.File) string {

@@ -6,4 +6,6 @@ import "holdfast/repo/vfs"
 
 func fdatasync(vfs.File) (err error, ok bool) { return nil, false }
 
+func volumeBytes(vfs.FS) (int64, error) { return 0, nil }
+
 func hintExtents(vfs.File) {}

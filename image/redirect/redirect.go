@@ -121,13 +121,20 @@ type Options struct {
 	// given to Migrate, when a session is opened again after the switch.
 	OpenTarget func(disk, name string) (Target, error)
 
-	// Log gets failures, and warnings of a volume that fills up. Default: none.
+	// Log gets failures, and warnings of space that runs out. Default: none.
 	Log *slog.Logger
 
-	// Now is the clock behind Stats.TimeLeft; default time.Now.
+	// Warn is called when the use of the quota or of the volume crosses 70, 85
+	// or 95 %, upwards or back below with some way between, within about a
+	// second, one call at a time. It must not wait, nor close the session.
+	Warn func(SpaceWarning)
+
+	// Now is the clock behind times left; default time.Now.
 	Now func() time.Time
 
+	// Shorter in tests:
 	markAfter time.Duration // see the constant
+	often     time.Duration // how often space is looked at, also for a checkpoint that found none
 }
 
 const (
@@ -158,6 +165,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.markAfter <= 0 {
 		o.markAfter = markAfter
+	}
+	if o.often <= 0 {
+		o.often = time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

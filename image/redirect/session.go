@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"holdfast/repo/vfs"
 )
@@ -54,9 +53,9 @@ type Session struct {
 	failures   int
 	failedData map[uint32]bool // layers whose data file must not be written again
 
-	grains    atomic.Int64 // taken since opening, for TimeLeft
+	byQuota, byVolume gauge // guarded by mu
+
 	closeOnce atomic.Int64
-	opened    time.Time
 
 	m    mapLog // the keeper's
 	kick chan struct{}
@@ -157,11 +156,11 @@ func Open(fsys vfs.FS, disks []DiskSpec, opt Options) (*Session, error) {
 		failedData: make(map[uint32]bool),
 	}
 	s.log.cond.L = &s.log.mu
-	s.opened = s.opt.Now()
 	if err := s.open(disks); err != nil {
 		return nil, fmt.Errorf("open redirect session: %w", errors.Join(err, s.closeFiles()))
 	}
 	s.toMark() // of what was found, which counts from now on
+	s.warn()
 	s.done.Go(s.keep)
 	s.wake()
 	return s, nil

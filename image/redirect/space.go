@@ -46,36 +46,28 @@ type Stats struct {
 	Layers     int           // 1, or more while sealed or after a failed data file
 	Full       bool          // the reserve is in use
 	ReadOnly   bool          // after a second failed sync
-	TimeLeft   time.Duration // until the space is used up at the pace since opening; 0: not known
+	TimeLeft   time.Duration // until quota or volume is used up, at the pace of the last minutes; 0: not known
 }
 
 // Stats describes the session as it is.
 func (s *Session) Stats() (Stats, error) {
-	free, err := s.fs.Free()
+	r, err := s.look()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	st := Stats{
-		DirtyBytes: s.dirtyLocked(), UsedBytes: s.used * grainBytes, FreeBytes: int64(min(free, 1<<62)),
+		DirtyBytes: s.dirtyLocked(), UsedBytes: s.used * grainBytes, FreeBytes: r.volume - r.taken,
 		QuotaBytes: s.opt.QuotaBytes, Layers: len(s.mode.layers), Full: !s.reserved, ReadOnly: s.readOnly != nil,
 	}
 	for _, w := range s.log.byGen() {
 		st.LogBytes += w.end - walStart
 	}
-	if q := s.opt.QuotaBytes; q > 0 {
-		st.FreeBytes = min(st.FreeBytes, max(0, q-st.UsedBytes))
-	}
-	if n := s.grains.Load() * grainBytes; n > 0 {
-		st.TimeLeft = timeLeft(st.FreeBytes, n, s.opt.Now().Sub(s.opened))
+	st.TimeLeft = s.byVolume.left(st.FreeBytes)
+	if r.quota > 0 {
+		left := max(0, r.quota-r.used)
+		st.FreeBytes = min(st.FreeBytes, left)
+		if d := s.byQuota.left(left); d > 0 && (d < st.TimeLeft || st.TimeLeft == 0) {
+			st.TimeLeft = d
+		}
 	}
 	return st, err
-}
-
-// timeLeft is how long free bytes last when n were taken in the time passed.
-func timeLeft(free, n int64, passed time.Duration) time.Duration {
-	const most = 100 * 365 * 24 * time.Hour
-	left := float64(free) / float64(n) * float64(passed)
-	if left > float64(most) {
-		return most
-	}
-	return time.Duration(left)
 }

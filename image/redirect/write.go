@@ -250,7 +250,6 @@ func (s *Session) take(n int64) error {
 		}
 	}
 	s.used += n
-	s.grains.Add(n)
 	return nil
 }
 
