@@ -11,9 +11,10 @@ import (
 
 // Find returns the restore point that spec names: an id or a prefix of one, of
 // at least four characters that no other id starts with; MACHINE@latest; or
-// MACHINE@2026-11-22, also with a time of day, THH:MM or THH:MM:SS: the last
-// point at or before the end of that day, minute or second, in loc unless a Z
-// follows. ErrNotFound or *AmbiguousError when that is not one point, ErrTime when
+// MACHINE@2026-11-22, also with a time of day, THH:MM, THH:MM:SS or THH:MM:SS.000:
+// the last point at or before the end of that day, minute, second or millisecond,
+// in loc unless a Z follows. No two points are made in one millisecond, so that the
+// last form names one; it may have dashes for the colons, as files are called. ErrNotFound or *AmbiguousError when that is not one point, ErrTime when
 // what stands behind the @ is no moment.
 // Only an id finds a point that is retired.
 func (r *Repository) Find(ctx context.Context, spec string, loc *time.Location) (Point, error) {
@@ -84,23 +85,31 @@ func latest(points []Point) Point {
 	})
 }
 
-// endOf returns the first instant after the day, minute or second that s names,
-// or ErrTime.
+// endOf returns the first instant after the day, minute, second or millisecond
+// that s names, or ErrTime.
 func endOf(s string, loc *time.Location) (time.Time, error) {
+	given := s
 	if t, ok := strings.CutSuffix(s, "Z"); ok {
 		s, loc = t, time.UTC
 	}
 	if loc == nil {
 		loc = time.Local
 	}
-	if t, err := time.ParseInLocation("2006-01-02T15:04:05", s, loc); err == nil {
-		return t.Add(time.Second), nil
-	}
-	if t, err := time.ParseInLocation("2006-01-02T15:04", s, loc); err == nil {
-		return t.Add(time.Minute), nil
+	day, clock, _ := strings.Cut(s, "T")
+	clock = strings.ReplaceAll(clock, "-", ":")
+	for _, form := range []struct {
+		layout string
+		unit   time.Duration
+	}{{"15:04:05.000", time.Millisecond}, {"15:04:05", time.Second}, {"15:04", time.Minute}} {
+		if len(clock) != len(form.layout) { // package time takes fractions where none are asked for
+			continue
+		}
+		if t, err := time.ParseInLocation(time.DateOnly+"T"+form.layout, day+"T"+clock, loc); err == nil {
+			return t.Add(form.unit), nil
+		}
 	}
 	if t, err := time.ParseInLocation(time.DateOnly, s, loc); err == nil {
 		return t.AddDate(0, 0, 1), nil
 	}
-	return time.Time{}, fmt.Errorf("time %q: %w: want latest, 2006-01-02, 2006-01-02T15:04 or 2006-01-02T15:04:05, with Z for UTC", s, ErrTime)
+	return time.Time{}, fmt.Errorf("time %q: %w: want latest, 2006-01-02, 2006-01-02T15:04, 2006-01-02T15:04:05 or 2006-01-02T15:04:05.000, with Z for UTC", given, ErrTime)
 }

@@ -32,7 +32,8 @@ func newRepoRestore(a *app) *cobra.Command {
 		Long: `Restore the disks of a restore point. POINT is an id, the start of one (four
 characters or more), MACHINE@latest, or MACHINE@2026-11-22 or
 MACHINE@2026-11-22T10:30: the last point at or before the end of that day or
-minute, local time unless Z follows.
+minute, local time unless Z follows. A point's name in "holdfast mount" will do
+behind the @, too.
 
 One disk goes to the file or block device PATH, or into PATH when that is a
 directory; several disks go into the directory PATH, which is made. Formats are
