@@ -5,8 +5,12 @@
 //	                   disks/<disk>.raw  <disk>.vmdk  <disk>-flat.vmdk  …
 //	                   files/<disk>/<volume>/…    the guest's own files
 //
-// A point is called by its time, 2026-11-22T03-00-00Z. Of two in one second the
-// later has the end of its id behind that. Nothing below a point ever changes;
+// A point is called by its time to the millisecond, 2026-11-22T03-00-00.000Z, of
+// which a repository makes one at most: what a point is called follows from the
+// point alone, so that a name never comes to stand for another one when points
+// expire. MACHINE@ and that name is the same point to repo.Find. (Copies from two
+// repositories may meet in a millisecond; as long as both are there each has its
+// id behind the time, and is found by that name at any time.) Nothing below a point ever changes;
 // what is above it follows the repository: points come, expire and go while
 // the tree is open, and the tree looks at most once a second.
 //

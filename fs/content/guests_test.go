@@ -189,7 +189,7 @@ func TestEviction(t *testing.T) {
 		for i, dir := range dirs {
 			path := fmt.Sprintf("d%d/e%d/f%d", i, i%3, i)
 			want := must1(os.ReadFile(filepath.Join(dir, path)))(t)
-			if got := read(t, tree, fmt.Sprintf("m/2026-11-22T03-00-%02dZ/files/disk0/whole/%s", i, path)); !bytes.Equal(got, want) {
+			if got := read(t, tree, fmt.Sprintf("m/2026-11-22T03-00-%02d.000Z/files/disk0/whole/%s", i, path)); !bytes.Equal(got, want) {
 				t.Errorf("round %d, point %d: other bytes", round, i)
 			}
 		}

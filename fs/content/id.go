@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"holdfast/fs"
-	"holdfast/repo"
 )
 
 // The number of a file system, fs.ID.FS, is
@@ -107,6 +106,3 @@ func slots(names []string) []int {
 
 // top is the tree's root.
 var top = fs.ID{FS: 0, Ino: inoTop}
-
-// idTail is the end of a point's id that tells two of one second apart.
-func idTail(id repo.PointID) string { return string(id[max(0, len(id)-4):]) }

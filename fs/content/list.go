@@ -107,8 +107,9 @@ func (t *Tree) newListing(at time.Time, points []repo.Point, old *listing) *list
 		}
 	}
 	l := &listing{at: at, points: ids, byName: make(map[string]*machine), byKey: make(map[uint64]any)}
+	twin := twins(points)
 	for i := range points {
-		l.add(points[i], was)
+		l.add(points[i], twin[points[i].ID], was)
 		delete(was, points[i].ID)
 	}
 	for id, p := range was {
@@ -140,9 +141,31 @@ func (l *listing) anyGone() bool {
 	return false
 }
 
+// twins are those of points, which are in order of time, that share machine and
+// millisecond with another one.
+func twins(points []repo.Point) map[repo.PointID]bool {
+	var found map[repo.PointID]bool
+	first := 0 // of this millisecond
+	for i := range points {
+		if points[i].Time.UnixMilli() != points[first].Time.UnixMilli() {
+			first = i
+		}
+		for _, p := range points[first:i] {
+			if p.Machine != points[i].Machine {
+				continue
+			}
+			if found == nil {
+				found = make(map[repo.PointID]bool)
+			}
+			found[p.ID], found[points[i].ID] = true, true
+		}
+	}
+	return found
+}
+
 // add puts a point where it belongs. known are those of the listing before,
 // which others may be reading: what is otherwise now is made anew.
-func (l *listing) add(rp repo.Point, known map[repo.PointID]*point) {
+func (l *listing) add(rp repo.Point, twin bool, known map[repo.PointID]*point) {
 	file := shorten(escape(rp.Machine, ""))
 	m := l.byName[file]
 	if m == nil {
@@ -150,11 +173,8 @@ func (l *listing) add(rp repo.Point, known map[repo.PointID]*point) {
 		l.byName[file], l.byKey[m.key] = m, m
 	}
 	name := rp.Time.UTC().Format(timeName)
-	for _, tail := range []string{"", "-" + idTail(rp.ID), "-" + string(rp.ID)} {
-		if m.byName[name+tail] == nil {
-			name += tail
-			break
-		}
+	if twin {
+		name += "-" + string(rp.ID)
 	}
 	key, cookie := l.free("point", string(rp.ID)), cookieOf(rp, m.points)
 	p := known[rp.ID]
@@ -169,7 +189,7 @@ func (l *listing) add(rp repo.Point, known map[repo.PointID]*point) {
 }
 
 // timeName is how a point is called, in UTC.
-const timeName = "2006-01-02T15-04-05Z"
+const timeName = "2006-01-02T15-04-05.000Z"
 
 // free finds the key for something new.
 func (l *listing) free(kind, name string) uint64 {
@@ -195,14 +215,14 @@ func cookieOf(rp repo.Point, before []*point) uint64 {
 // cookieLatest is that of the link "latest", which comes first.
 const cookieLatest = 1
 
-// named finds a point by its name, also one whose name has the end of its id
-// though it needs it no longer.
+// named finds a point by its name, also one whose name has the id though it
+// needs it no longer.
 func (m *machine) named(name string) *point {
 	if p := m.byName[name]; p != nil {
 		return p
 	}
 	plain, tail, ok := strings.Cut(name, "Z-")
-	if p := m.byName[plain+"Z"]; ok && p != nil && (tail == idTail(p.ID) || tail == string(p.ID)) {
+	if p := m.byName[plain+"Z"]; ok && p != nil && tail == string(p.ID) {
 		return p
 	}
 	return nil

@@ -74,7 +74,7 @@ func viewNames(disks []repo.DiskInfo) []string {
 			free = true
 			for _, v := range views {
 				if taken[names[i]+v.suffix] { // as "a-flat" of a disk has it beside "a"
-					names[i], free = names[i]+"~"+idTail(repo.PointID(digestName(d.Name))), false
+					names[i], free = names[i]+"~"+digestName(d.Name)[4:], false
 					break
 				}
 			}

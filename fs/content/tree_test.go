@@ -76,33 +76,33 @@ func TestNames(t *testing.T) {
 	small := repotest.NewDisk(512)
 	w.backup(0, "web1", repotest.NamedDisk{Name: "root.qcow2", Disk: small}, repotest.NamedDisk{Name: "a", Disk: small}, repotest.NamedDisk{Name: "a-flat", Disk: small})
 	w.backup(86400, "web1", repotest.NamedDisk{Name: `quo"te`, Disk: small})
-	second := w.backup(86400, "web1", repotest.NamedDisk{Name: "x.raw", Disk: small}, repotest.NamedDisk{Name: "x.vmdk", Disk: small})
+	w.backup(86400, "web1", repotest.NamedDisk{Name: "x.raw", Disk: small}, repotest.NamedDisk{Name: "x.vmdk", Disk: small})
 	w.backup(5, "50%2F half", repotest.NamedDisk{Name: "none", Disk: repotest.NewDisk(0)})
-	later := "web1/2026-11-23T03-00-00Z-" + string(second.ID[16:])
-	// The clock never goes back: the last machine's only point has the time of
-	// the one before.
+	later := "web1/2026-11-23T03-00-00.001Z"
+	// The clock never goes back: the last machine's only point comes right
+	// behind the one before.
 	want := []string{
 		"50%252F half/",
-		"50%252F half/2026-11-23T03-00-00Z/",
-		"50%252F half/2026-11-23T03-00-00Z/disks/",
-		"50%252F half/2026-11-23T03-00-00Z/disks/none.raw",
-		"50%252F half/2026-11-23T03-00-00Z/machine.json",
-		"50%252F half/latest -> 2026-11-23T03-00-00Z",
+		"50%252F half/2026-11-23T03-00-00.002Z/",
+		"50%252F half/2026-11-23T03-00-00.002Z/disks/",
+		"50%252F half/2026-11-23T03-00-00.002Z/disks/none.raw",
+		"50%252F half/2026-11-23T03-00-00.002Z/machine.json",
+		"50%252F half/latest -> 2026-11-23T03-00-00.002Z",
 		"web1/",
-		"web1/2026-11-22T03-00-00Z/",
-		"web1/2026-11-22T03-00-00Z/disks/",
-		"web1/2026-11-22T03-00-00Z/machine.json",
-		"web1/2026-11-23T03-00-00Z/",
-		"web1/2026-11-23T03-00-00Z/disks/",
-		"web1/2026-11-23T03-00-00Z/machine.json",
+		"web1/2026-11-22T03-00-00.000Z/",
+		"web1/2026-11-22T03-00-00.000Z/disks/",
+		"web1/2026-11-22T03-00-00.000Z/machine.json",
+		"web1/2026-11-23T03-00-00.000Z/",
+		"web1/2026-11-23T03-00-00.000Z/disks/",
+		"web1/2026-11-23T03-00-00.000Z/machine.json",
 		later + "/", later + "/disks/", later + "/machine.json",
 		"web1/latest -> " + strings.TrimPrefix(later, "web1/"),
 	}
 	slices.Sort(want)
 	disks := map[string][]string{
-		"web1/2026-11-22T03-00-00Z": {"root", "a", "a-flat~" + "*"},
-		"web1/2026-11-23T03-00-00Z": {`quo%22te`},
-		later:                       {"x.raw", "x.vmdk"},
+		"web1/2026-11-22T03-00-00.000Z": {"root", "a", "a-flat~" + "*"},
+		"web1/2026-11-23T03-00-00.000Z": {`quo%22te`},
+		later:                           {"x.raw", "x.vmdk"},
 	}
 	got := paths(t, w.tree(content.Options{}))
 	for dir, names := range disks {
@@ -218,7 +218,7 @@ func TestComeAndGo(t *testing.T) {
 	disk := dense(3, 1<<20)
 	one := w.backup(0, "m", repotest.NamedDisk{Name: "d", Disk: disk})
 	tree := w.tree(content.Options{Refresh: time.Nanosecond, Idle: 400 * time.Millisecond})
-	first := resolve(t, tree, "m/2026-11-22T03-00-00Z/disks/d.raw")
+	first := resolve(t, tree, "m/2026-11-22T03-00-00.000Z/disks/d.raw")
 	if a := resolve(t, tree, "m"); a.Fixed {
 		t.Error("the directory of a machine is said never to change")
 	}
@@ -226,11 +226,11 @@ func TestComeAndGo(t *testing.T) {
 		t.Error("a disk is said to change")
 	}
 	w.backup(60, "m", repotest.NamedDisk{Name: "d", Disk: disk})
-	want := []string{"2026-11-22T03-00-00Z", "2026-11-22T03-01-00Z", "latest"}
+	want := []string{"2026-11-22T03-00-00.000Z", "2026-11-22T03-01-00.000Z", "latest"}
 	if got := names(t, tree, "m"); !slices.Equal(got, want) {
 		t.Errorf("after a backup: %q", got)
 	}
-	if target, err := tree.ReadLink(background, must1(tree.Lookup(background, resolve(t, tree, "m").ID, "latest"))(t).ID); err != nil || target != "2026-11-22T03-01-00Z" {
+	if target, err := tree.ReadLink(background, must1(tree.Lookup(background, resolve(t, tree, "m").ID, "latest"))(t).ID); err != nil || target != "2026-11-22T03-01-00.000Z" {
 		t.Errorf("latest leads to %q, %v", target, err)
 	}
 
@@ -241,7 +241,7 @@ func TestComeAndGo(t *testing.T) {
 	if got := names(t, tree, "m"); !slices.Equal(got, want[1:]) {
 		t.Errorf("after an expiry: %q", got)
 	}
-	if _, err := fs.Resolve(background, tree, tree.Root(), "m/2026-11-22T03-00-00Z", true); !errors.Is(err, fs.ErrNotFound) {
+	if _, err := fs.Resolve(background, tree, tree.Root(), "m/2026-11-22T03-00-00.000Z", true); !errors.Is(err, fs.ErrNotFound) {
 		t.Errorf("expired point: %v", err)
 	}
 	swept := must1(w.owner.Sweep(background, repoSweep))(t)
@@ -284,7 +284,7 @@ func TestMany(t *testing.T) {
 	tree := w.tree(content.Options{Points: 2})
 	for range 3 {
 		for i, d := range disks {
-			if got := read(t, tree, fmt.Sprintf("m/2026-11-22T03-00-%02dZ/disks/d.raw", i)); !bytes.Equal(got, bytesOf(t, d)) {
+			if got := read(t, tree, fmt.Sprintf("m/2026-11-22T03-00-%02d.000Z/disks/d.raw", i)); !bytes.Equal(got, bytesOf(t, d)) {
 				t.Errorf("point %d has other bytes", i)
 			}
 		}
@@ -350,7 +350,7 @@ func TestPaging(t *testing.T) {
 				want = append(want, other.Name)
 			}
 		}
-		want = append(want, "2026-11-22T03-01-40Z")
+		want = append(want, "2026-11-22T03-01-40.000Z")
 		if !slices.Equal(rest, want) {
 			t.Errorf("behind %s: %q, want %q", e.Name, rest, want)
 		}
