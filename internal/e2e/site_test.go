@@ -109,6 +109,7 @@ type listing struct {
 	Points []struct {
 		ID      string
 		Machine string
+		Pins    []string
 	}
 }
 

@@ -96,10 +96,11 @@ type upkeep struct {
 	there   []repotest.Point // its points, each of another machine
 	keys    []key            // that were added, if it is sealed
 	damaged map[string]bool  // files below dir that are, or were until they went
-	locked  map[string]bool  // packs
-	head    string           // of the ledger, as last printed
-	verbs   []string         // to choose from
-	locks   bool             // packs are locked now and then
+	locked  map[string]bool  // packs and manifests
+	pinned  map[repo.PointID]bool
+	head    string   // of the ledger, as last printed
+	verbs   []string // to choose from
+	locks   bool     // packs are locked now and then
 	took    map[string]time.Duration
 
 	rounds, reads, hurt, lockings, abandoned int
@@ -118,7 +119,7 @@ func newUpkeep(t *testing.T, rng *rand.Rand, v *volume, state string, sealed boo
 	u := &upkeep{
 		site:    newSite(t, rng, filepath.Join(v.dir, "repository"), state, sealed),
 		from:    newSite(t, rng, filepath.Join(t.TempDir(), "other"), t.TempDir(), false),
-		damaged: make(map[string]bool), locked: make(map[string]bool), took: make(map[string]time.Duration), verbs: allVerbs, locks: true,
+		damaged: make(map[string]bool), locked: make(map[string]bool), pinned: make(map[repo.PointID]bool), took: make(map[string]time.Duration), verbs: allVerbs, locks: true,
 	}
 	t.Cleanup(u.unlock)
 	u.addMachine("web", false, u.newDisk("web", "root", repotest.Text, 12<<20))
@@ -222,8 +223,12 @@ func (u *upkeep) settle(tasks []*task, outcomes []outcome) map[*task]bool {
 	u.t.Helper()
 	done := make(map[*task]bool)
 	listed := make(map[repo.PointID]string) // → machine
+	pinned := make(map[repo.PointID]bool)
 	for _, p := range decode[listing](u.t, u.program.must(u.t, "repo", "points", u.dir, "--json")).Points {
 		listed[repo.PointID(p.ID)] = p.Machine
+		if len(p.Pins) > 0 {
+			pinned[repo.PointID(p.ID)] = true
+		}
 	}
 	for i, tk := range tasks {
 		o := outcomes[i]
@@ -233,10 +238,25 @@ func (u *upkeep) settle(tasks []*task, outcomes []outcome) map[*task]bool {
 		switch {
 		case tk.verb == "restore":
 			u.readBack(tk, o)
-		case tk.verb == "copy":
-			if _, there := listed[tk.made.ID]; there || o.code == 0 {
+		case tk.copies != nil:
+			there := slices.DeleteFunc(slices.Clone(tk.copies), func(p repotest.Point) bool { return listed[p.ID] == "" && o.code != 0 })
+			done[tk] = len(there) == len(tk.copies)
+			for _, p := range there {
+				u.model.Add(p)
+			}
+		case tk.back != nil:
+			if listed[tk.back.ID] != "" || o.code == 0 {
 				done[tk] = true
-				u.model.Add(*tk.made)
+				u.model.Recall(tk.back.ID)
+			}
+		case tk.pin != "":
+			if done[tk] = pinned[tk.pin] == (tk.verb == "pin"); o.code == 0 && !done[tk] {
+				u.t.Fatalf("%s of %s: %s; it is pinned: %v", tk.verb, tk.pin, o, pinned[tk.pin])
+			}
+			if pinned[tk.pin] {
+				u.pinned[tk.pin] = true
+			} else {
+				delete(u.pinned, tk.pin)
 			}
 		case tk.verb == "backup":
 			id := ""
@@ -261,6 +281,9 @@ func (u *upkeep) settle(tasks []*task, outcomes []outcome) map[*task]bool {
 			}
 		}
 	}
+	if !maps.Equal(pinned, u.pinned) {
+		u.t.Fatalf("pinned are %v, want %v", pinned, u.pinned)
+	}
 	for _, p := range u.model.Points() {
 		if listed[p.ID] != p.Machine {
 			u.t.Fatalf("point %s of %s is not listed any more", p.ID, p.Machine)
@@ -271,7 +294,7 @@ func (u *upkeep) settle(tasks []*task, outcomes []outcome) map[*task]bool {
 		u.t.Fatalf("point %s of %s is listed and should not be", id, machine)
 	}
 	for i, tk := range tasks {
-		if tk.key != nil {
+		if tk.key != nil || tk.old != nil {
 			done[tk] = u.settleKey(tk, outcomes[i])
 		}
 	}
@@ -342,6 +365,10 @@ func (u *upkeep) verify(flags ...string) {
 func (u *upkeep) rest() {
 	u.t.Helper()
 	u.unlock()
+	for id := range u.pinned {
+		u.must("unpin", string(id), "--name", "kept")
+	}
+	clear(u.pinned)
 	u.must("repair")
 	clear(u.damaged)
 	for _, m := range u.machines {

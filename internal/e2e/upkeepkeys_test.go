@@ -19,8 +19,8 @@ type keysListing struct {
 	}
 }
 
-// changeKey returns the command line that adds a key, or removes one that was
-// added; nil if the repository has no keys.
+// changeKey returns the command line that adds a key, or removes or replaces one
+// that was added; nil if the repository has no keys.
 func (u *upkeep) changeKey(at *touched, tk *task) []string {
 	u.t.Helper()
 	if u.ids == nil || at.keys {
@@ -28,11 +28,28 @@ func (u *upkeep) changeKey(at *touched, tk *task) []string {
 	}
 	at.keys = true
 	added := slices.DeleteFunc(slices.Clone(u.keys), func(k key) bool { return !k.there })
-	if len(added) > 0 && u.rng.IntN(2) == 0 {
-		k := added[u.rng.IntN(len(added))]
-		tk.verb, tk.key = "key remove", &k
-		return []string{"repo", "key", "remove", u.dir, u.nameOf(k)}
+	what := 0
+	if len(added) > 0 {
+		tk.old = &added[u.rng.IntN(len(added))]
+		what = u.rng.IntN(3)
 	}
+	if what == 1 {
+		tk.verb = "key remove"
+		return []string{"repo", "key", "remove", u.dir, u.nameOf(*tk.old)}
+	}
+	k := u.newKey()
+	tk.key = &k
+	if what == 2 {
+		tk.verb = "key rotate"
+		return []string{"repo", "key", "rotate", u.dir, u.nameOf(*tk.old), "--recipient", k.recipient}
+	}
+	tk.verb, tk.old = "key add", nil
+	return []string{"repo", "key", "add", u.dir, "--recipient", k.recipient, "--label", "another"}
+}
+
+// newKey makes an identity that is no key of the repository yet.
+func (u *upkeep) newKey() key {
+	u.t.Helper()
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		u.t.Fatal(err)
@@ -42,8 +59,7 @@ func (u *upkeep) changeKey(at *touched, tk *task) []string {
 		u.t.Fatal(err)
 	}
 	u.keys = append(u.keys, k)
-	tk.verb, tk.key = "key add", &k
-	return []string{"repo", "key", "add", u.dir, "--recipient", k.recipient, "--label", "another"}
+	return k
 }
 
 // keyList lists the keys.
@@ -63,34 +79,39 @@ func (u *upkeep) nameOf(k key) string {
 	return ""
 }
 
-// settleKey finds out what became of a key. The next owner has made it one or
-// the other, and who is listed can open the repository, and nobody else.
+// settleKey finds out what became of keys. The next owner has made each one or
+// the other, and who is listed can open the repository, and nobody else. A key
+// that is to be replaced goes last, so that of both there is always one.
 func (u *upkeep) settleKey(tk *task, o outcome) (done bool) {
 	u.t.Helper()
 	u.opened(reopen(u.t))
-	there := false
+	listed := make(map[string]bool)
 	for _, l := range u.keyList().Keys {
 		if !l.Recorded || l.Lost || l.Damage != "" {
 			u.t.Fatalf("%s, %s; then this key is listed: %+v", tk.verb, o, l)
 		}
-		there = there || l.Recipient == tk.key.recipient
+		listed[l.Recipient] = true
 	}
-	done = there == (tk.verb == "key add")
-	if o.code == 0 && !done {
-		u.t.Fatalf("%s: %s; the key is listed: %v", tk.verb, o, there)
+	added := tk.key == nil || listed[tk.key.recipient]
+	removed := tk.old == nil || !listed[tk.old.recipient]
+	if done = added && removed; o.code == 0 && !done || removed && !added && tk.old != nil {
+		u.t.Fatalf("%s: %s; its key is listed: %v, and the one to go is not: %v", tk.verb, o, added, removed)
 	}
-	for i := range u.keys {
-		if u.keys[i].recipient == tk.key.recipient {
-			u.keys[i].there = there
+	for i, k := range u.keys {
+		u.keys[i].there = listed[k.recipient]
+	}
+	for _, k := range []*key{tk.key, tk.old} {
+		if k == nil {
+			continue
 		}
-	}
-	want := 5
-	if there {
-		want = 0
-	}
-	p := program{state: u.program.state, flags: []string{"--identity-file", tk.key.file}}
-	if o := p.run(u.t, "repo", "points", u.dir); o.code != want {
-		u.t.Fatalf("%s: the key is listed: %v, and opening with it: %s", tk.verb, there, o)
+		want := 5
+		if listed[k.recipient] {
+			want = 0
+		}
+		p := program{state: u.program.state, flags: []string{"--identity-file", k.file}}
+		if o := p.run(u.t, "repo", "points", u.dir); o.code != want {
+			u.t.Fatalf("%s: the key is listed: %v, and opening with it: %s", tk.verb, listed[k.recipient], o)
+		}
 	}
 	return done
 }
