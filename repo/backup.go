@@ -32,6 +32,10 @@ type BackupOptions struct {
 	Consistency string           // what quiescing reached; empty means "crash"
 	Extensions  map[string]json.RawMessage
 
+	// Files are what the machine has beside its disks, as its configuration: at
+	// most MaxMachineFiles with MaxMachineFileBytes in all.
+	Files []MachineFile
+
 	// Progress is called now and then from one goroutine; it must not wait.
 	Progress func(Progress)
 }
@@ -394,5 +398,5 @@ func checkDisks(opt *BackupOptions) error {
 		}
 		seen[d.Name] = true
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkFiles(opt.Files))...)
 }

@@ -78,6 +78,12 @@ type pointSummary struct {
 	Disks       []diskSummary              `json:"disks"`
 	Counters    []int64                    `json:"counters"`
 	Extensions  map[string]json.RawMessage `json:"extensions,omitempty"`
+	Files       []fileSummary              `json:"files,omitempty"`
+}
+
+type fileSummary struct {
+	Name      string `json:"name"`
+	SizeBytes int64  `json:"sizeBytes"`
 }
 
 type diskSummary struct {
@@ -106,6 +112,9 @@ func summarize(p Point) *pointSummary {
 	for _, d := range p.Disks {
 		s.Disks = append(s.Disks, diskSummary{d.Name, d.Format, d.Source, d.ChangeID, d.SizeBytes, d.Root, d.levels})
 	}
+	for _, f := range p.Files {
+		s.Files = append(s.Files, fileSummary(f))
+	}
 	for _, n := range p.Counters.fields() {
 		s.Counters = append(s.Counters, *n)
 	}
@@ -123,6 +132,9 @@ func (l *checkpointLine) point() Point {
 	}
 	for _, d := range s.Disks {
 		p.Disks = append(p.Disks, DiskInfo{d.Name, d.SizeBytes, d.Format, d.Source, d.ChangeID, d.Root, d.Levels})
+	}
+	for _, f := range s.Files {
+		p.Files = append(p.Files, FileInfo(f))
 	}
 	for i, n := range p.Counters.fields() {
 		if i < len(s.Counters) {

@@ -99,8 +99,8 @@ func (o *Owner) committed(m *manifest, rec *ledger.Point) Point {
 	if ps, ok := o.state.Point(rec.ID); ok {
 		p.Signed = ps.Signed
 	}
-	o.view.known[p.ID] = p
-	return p
+	o.view.known[p.ID] = p.light()
+	return p.light()
 }
 
 // ledgerJob is how the ledger, which everybody can read, names a job.
@@ -125,6 +125,9 @@ func (r *run) pointToBe(roots []chunk.ID, state *ledger.State, last time.Time) (
 		return m, parent, nil
 	}
 	m = r.manifest(roots, state, last)
+	if m.Files, err = packFiles(r.opt.Files); err != nil {
+		return nil, "", err
+	}
 	id, err := newID(m.Time, r.owner.rand)
 	m.Point = PointID(id)
 	if r.parent != nil {

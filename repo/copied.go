@@ -52,7 +52,7 @@ func (c *copied) pointToBe(r *run, roots []chunk.ID, state *ledger.State) (m *ma
 	m.Time, m.ClockBack = p.Time, p.ClockBack
 	m.Job, m.Slot, m.Actor, m.Host = p.Job, p.Slot, p.Actor, p.Host
 	m.Consistency, m.Extensions, m.Counters = p.Consistency, p.Extensions, p.Counters
-	m.CopiedFrom = c.from
+	m.Files, m.CopiedFrom = p.packed, c.from
 	for i, d := range p.Disks {
 		m.Roots = append(m.Roots, manifestRoot{
 			Root: roots[i], SizeBytes: d.SizeBytes, Levels: blockmap.Levels(d.SizeBytes, r.store.settings.Geometry),

@@ -57,6 +57,10 @@ var (
 	// or another one is.
 	ErrNoSigner = errors.New("signing key missing")
 
+	// ErrMachineFiles says that a machine's files are more than a point takes, or
+	// not as they were written.
+	ErrMachineFiles = errors.New("bad machine files")
+
 	// ErrChanges says that a change list can't be used and must be, or is not one.
 	ErrChanges = errors.New("bad change list")
 

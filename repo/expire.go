@@ -283,7 +283,7 @@ func (o *Owner) recall(ctx context.Context, id PointID) error {
 		return err
 	}
 	o.view.mu.Lock()
-	o.view.known[id] = p
+	o.view.known[id] = p.light()
 	o.view.mu.Unlock()
 	return nil
 }

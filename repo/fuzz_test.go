@@ -196,3 +196,24 @@ func FuzzCheckName(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMachineFiles takes whatever a manifest may have for files.
+func FuzzMachineFiles(f *testing.F) {
+	packed, err := packFiles([]MachineFile{{"a.vmx", bytes.Repeat([]byte("memSize = \"4\"\n"), 50)}, {"b", nil}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("a.vmx", packed[0].SizeBytes, packed[0].Deflate)
+	f.Add("a.vmx", packed[0].SizeBytes-1, packed[0].Deflate)
+	f.Add("..", int64(0), packed[1].Deflate)
+	f.Add("x", int64(-1), []byte{})
+	f.Fuzz(func(t *testing.T, name string, size int64, p []byte) {
+		files, err := unpackFiles([]manifestFile{{name, size, p}, {name + "2", size, p}})
+		if err != nil {
+			return
+		}
+		if len(files) != 2 || int64(len(files[0].Data)) != size || 2*size > MaxMachineFileBytes {
+			t.Errorf("taken: %d bytes as %d", len(files[0].Data), size)
+		}
+	})
+}

@@ -51,6 +51,7 @@ type manifestPrivate struct {
 	Disks       []manifestDisk             `json:"disks"`
 	Counters    Counters                   `json:"counters"`
 	Extensions  map[string]json.RawMessage `json:"extensions,omitempty"`
+	Files       []manifestFile             `json:"files,omitempty"`
 	CopiedFrom  string                     `json:"copiedFrom,omitempty"`
 }
 
@@ -171,6 +172,9 @@ func (m *manifest) check(publicOnly bool) error {
 	if !publicOnly {
 		for _, d := range m.Disks {
 			err = errors.Join(err, CheckName("disk", d.Name))
+		}
+		for _, f := range m.Files {
+			err = errors.Join(err, CheckName("file", f.Name))
 		}
 	}
 	if err != nil {

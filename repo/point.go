@@ -31,8 +31,10 @@ type Point struct {
 	Disks       []DiskInfo
 	Counters    Counters
 	Extensions  map[string]json.RawMessage
-	CopiedFrom  string // the id of the repository whose run made the point, when this has a copy
+	Files       []FileInfo // what the machine had beside its disks; Reader.Files has the bytes
+	CopiedFrom  string     // the id of the repository whose run made the point, when this has a copy
 
+	packed  []manifestFile // nil in what is kept in memory
 	segment uint64
 	epoch   uint64
 }
@@ -99,6 +101,7 @@ func pointOf(m *manifest, full bool, parent PointID) Point {
 		Job: m.Job, Slot: m.Slot, Actor: m.Actor, Host: m.Host, Run: m.Run,
 		Time: m.Time.UTC(), ClockBack: m.ClockBack, Full: full, Parent: parent,
 		Consistency: m.Consistency, Counters: m.Counters, Extensions: m.Extensions, CopiedFrom: m.CopiedFrom,
+		Files: fileInfos(m.Files), packed: m.Files,
 		segment: m.Segment, epoch: m.Epoch,
 	}
 	for i, r := range m.Roots {

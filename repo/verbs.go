@@ -240,6 +240,7 @@ var errorKinds = []struct {
 	{"paper", ErrPaper},
 	{"emptied", ErrEmptied},
 	{"rule", retention.ErrRule},
+	{"machineFiles", ErrMachineFiles},
 	{"format", ErrFormat},
 }
 

@@ -247,6 +247,7 @@ func (r *Repository) described(ps *ledger.PointState) (Point, error) {
 		return p, err
 	}
 	v.mu.Lock()
+	p = p.light()
 	v.known[p.ID] = p
 	v.mu.Unlock()
 	return p.expired(ps), nil
