@@ -36,6 +36,11 @@ type BackupOptions struct {
 	// most MaxMachineFiles with MaxMachineFileBytes in all.
 	Files []MachineFile
 
+	// Parent is the point to compare with and to share nodes with, any
+	// machine's, in place of the machine's latest. Change lists start from it.
+	// ErrNotFound when it is not there.
+	Parent PointID
+
 	// Progress is called now and then from one goroutine; it must not wait.
 	Progress func(Progress)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"reflect"
 	"runtime"
 	"slices"
@@ -214,6 +215,32 @@ func FuzzMachineFiles(f *testing.F) {
 		}
 		if len(files) != 2 || int64(len(files[0].Data)) != size || 2*size > MaxMachineFileBytes {
 			t.Errorf("taken: %d bytes as %d", len(files[0].Data), size)
+		}
+	})
+}
+
+// FuzzLent takes whatever the other side of a lent backup may send.
+func FuzzLent(f *testing.F) {
+	f.Add(appendLent(nil, lentBytes, []byte("abc")))
+	f.Add(appendLent(nil, lentPairs, appendPair(nil, Range{1, 2})))
+	f.Add(appendLent(nil, lentEnd, nil))
+	f.Add(appendLent(nil, lentError, []byte("broken")))
+	f.Add(lendRequest{lendRanges, 0, 1, 0}.bytes())
+	f.Add(lendRequest{lendRead, 0, 1 << 31, 1 << 40}.bytes())
+	x := &lender{disks: []SourceDisk{{Source: memSource("some bytes"), Changes: &Changes{Ranges: []Range{{0, 4}, {6, 1}}}}}}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		for _, want := range []uint8{lentBytes, lentPairs} {
+			got, err := readLent(bytes.NewReader(p), want, nil, 100)
+			if err == nil && len(got) > 100 {
+				t.Errorf("taken: %d bytes", len(got))
+			}
+			if errors.Is(err, io.EOF) && p[0] != lentEnd {
+				t.Errorf("an end that nobody told of: %v", err)
+			}
+		}
+		var req lendRequest
+		if req.readFrom(bytes.NewReader(p)) == nil && len(x.answer(nil, req)) > maxLentRead+5 {
+			t.Errorf("answer to %+v", req)
 		}
 	})
 }

@@ -282,10 +282,20 @@ func (o *Owner) packStored(p ledger.Pack) {
 	o.unrecorded = append(o.unrecorded, p)
 }
 
-// findParent opens the machine's latest point, which keeps its lease until the
-// run ends; one whose manifest turns out lost is passed over. A full has no parent.
+// findParent opens the parent that was asked for, or else the machine's latest
+// point, and keeps its lease until the run ends; a latest one whose manifest turns
+// out lost is passed over. A full has no parent.
 func (r *run) findParent(ctx context.Context) error {
-	if r.opt.Full {
+	switch {
+	case r.opt.Full:
+		return nil
+	case r.opt.Parent != "":
+		reader, err := r.owner.openLeased(r.opt.Parent)
+		if err != nil {
+			return fmt.Errorf("open the parent: %w", err)
+		}
+		p := reader.Point()
+		r.reader, r.parent = reader, &p
 		return nil
 	}
 	points, err := r.owner.list(ctx, func(ps *ledger.PointState) bool { return ps.Live() && ps.Machine == r.machineID })

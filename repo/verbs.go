@@ -18,8 +18,8 @@ import (
 // A verb is what an owner does for whoever asks it through its socket, in JSON.
 type verb func(ctx context.Context, o *Owner, args json.RawMessage, progress func(json.RawMessage)) (json.RawMessage, error)
 
-// verbs lists what an owner can be asked for. A backup is not among them: the
-// owner can't read what the other process can.
+// verbs lists what an owner can be asked for. What a backup reads the other
+// process lends (lend.go).
 func verbs() map[string]verb {
 	return map[string]verb{
 		"status": verbOf(func(_ context.Context, o *Owner, _ struct{}, _ func(any)) (OwnerStatus, error) {
@@ -61,6 +61,9 @@ func verbs() map[string]verb {
 		}),
 		"abandon": verbOf(func(_ context.Context, o *Owner, machineID string, _ func(any)) (int, error) {
 			return o.AbandonRuns(machineID)
+		}),
+		"backup": verbOf(func(ctx context.Context, o *Owner, b lentBackup, progress func(any)) (*Run, error) {
+			return o.backupLent(ctx, b, func(p Progress) { progress(p) })
 		}),
 	}
 }
@@ -133,18 +136,28 @@ func (o *Owner) perform(ctx context.Context, name string, args json.RawMessage, 
 //	reindex     nothing         ReindexReport
 //	abandon     a machine's id  how many runs
 //
+// PerformBackup does that for a backup.
+//
 // Cancelling ctx cancels the verb, wherever it runs.
 func Perform(ctx context.Context, fsys vfs.FS, opt Options, wait time.Duration, verb string, args, result any, progress func(json.RawMessage)) error {
 	opt.defaults()
+	return throughOwner(ctx, fsys, wait,
+		func() error { return askOwner(ctx, fsys, verb, args, result, progress) },
+		func() error { return performAlone(ctx, fsys, opt, verb, args, result, progress) })
+}
+
+// throughOwner asks the owner of the repository for something, if there is one,
+// and else does it alone, for which it waits at most wait; then *BusyError.
+func throughOwner(ctx context.Context, fsys vfs.FS, wait time.Duration, ask, alone func() error) error {
 	for deadline := time.Now().Add(wait); ; {
-		err := askOwner(ctx, fsys, verb, args, result, progress)
+		err := ask()
 		if !errors.Is(err, errNoOwner) {
 			return err
 		}
 		// It may not listen yet, or no more, or be on another host.
 		busy := ownerBusy(fsys)
 		if busy == nil {
-			err := performAlone(ctx, fsys, opt, verb, args, result, progress)
+			err := alone()
 			var late *BusyError
 			if !errors.As(err, &late) {
 				return err
