@@ -107,6 +107,7 @@ var outcomes = []outcome{
 	{wraps(image.ErrOutside), exitFailed, "what a disk is made of must lie in the directory of the file given, or below it"},
 	{wraps(repo.ErrNoSpace), exitFailed, "make room, or let points expire and sweep, and run it again"},
 	{wraps(syscall.ENOSPC), exitFailed, "make room and run it again; a backup stores nothing twice"},
+	{wraps(repo.ErrMachineFiles), exitFailed, "--file is for small files: at most 64 with 1 MiB in all, each name once"},
 	{wraps(repo.ErrChanges), exitFailed, "without --require-changed everything is read instead"},
 }
 

@@ -57,6 +57,7 @@ func TestExitCode(t *testing.T) {
 		"ErrKeyLocked":     {repo.ErrKeyLocked, 1},
 		"ErrPaper":         {repo.ErrPaper, 1},
 		"ErrChanges":       {repo.ErrChanges, 1},
+		"ErrMachineFiles":  {repo.ErrMachineFiles, 1},
 		"ErrNoSpace":       {repo.ErrNoSpace, 1},
 		"ErrShortSource":   {repo.ErrShortSource, 1},
 		"ErrClosure":       {repo.ErrClosure, 1},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"slices"
@@ -20,6 +21,7 @@ import (
 type backupOptions struct {
 	dir           string
 	disks         []string
+	files         []string
 	machine       string
 	machineID     string
 	adopt         bool
@@ -54,9 +56,13 @@ bytes, so that nothing else is read:
 Each disk has such a part, with its name if there are several; a name with
 blanks stands in double quotes. POINT is the whole id of the latest point, and
 CHANGE-ID one that a list had as its "change" when that point was made. Where a
-list does not fit, everything is read and that is said.`,
+list does not fit, everything is read and that is said.
+
+--file keeps a small file with the point, as the machine's .vmx and .nvram: with
+them "holdfast nfs publish" runs it as it was. All of them have 1 MiB at most.`,
 		Example: `  holdfast repo backup /srv/backup --machine db1 /dev/vg0/db1
   holdfast repo backup /srv/backup --machine web1 root=/vm/web1.qcow2 data=/vm/web1-data.vmdk
+  holdfast repo backup /srv/backup --machine web1 --file /vm/web1.vmx --file /vm/web1.nvram /vm/web1.vmdk
   holdfast repo backup /srv/backup --machine db1 /dev/vg0/db1 --changed /run/db1.changed`,
 		Args: takes(true, "DIR", "DISK"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -71,6 +77,7 @@ list does not fit, everything is read and that is said.`,
 	f.StringVar(&opt.machineID, "machine-id", "", "its stable `ID`; default the one known under its name")
 	f.BoolVar(&opt.adopt, "adopt", false, "continue the machine's points although its id is another")
 	f.BoolVar(&opt.full, "full", false, "read everything and trust neither the parent nor a change list")
+	f.StringArrayVar(&opt.files, "file", nil, "`PATH` of a small file to keep with the point, or NAME=PATH; may be repeated")
 	f.StringVar(&opt.changed, "changed", "", "`FILE` that says what changed")
 	f.BoolVar(&opt.requireChange, "require-changed", false, "fail where the change list does not fit")
 	f.StringVar(&opt.format, "format", "", "`FORMAT` of the files, instead of detecting it")
@@ -86,6 +93,9 @@ func (a *app) repoBackup(ctx context.Context, opt backupOptions) error {
 	}
 	run, err := a.backupRun(opt)
 	if err != nil {
+		return err
+	}
+	if run.Files, err = readMachineFiles(opt.files); err != nil {
 		return err
 	}
 	var total int64
@@ -143,6 +153,27 @@ func (a *app) backupRun(opt backupOptions) (repo.BackupOptions, error) {
 		}
 	}
 	return run, nil
+}
+
+// readMachineFiles reads what is kept with a point beside its disks.
+func readMachineFiles(args []string) ([]repo.MachineFile, error) {
+	var files []repo.MachineFile
+	for _, arg := range args {
+		named := parseDisk(arg)
+		if named.path == "" {
+			return nil, usagef("%q names no file", arg)
+		}
+		f, err := os.Open(named.path)
+		if err != nil {
+			return nil, fmt.Errorf("read a file of the machine: %w", err)
+		}
+		data, err := io.ReadAll(io.LimitReader(f, repo.MaxMachineFileBytes+1))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("read a file of the machine: %w", err)
+		}
+		files = append(files, repo.MachineFile{Name: named.name, Data: data})
+	}
+	return files, nil
 }
 
 // actor is who asks, for the record.

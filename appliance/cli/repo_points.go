@@ -63,6 +63,7 @@ type pointListing struct {
 	CopiedFrom  string        `json:"copiedFrom,omitempty"` // id of the repository that made it
 	SizeBytes   int64         `json:"sizeBytes"`
 	Disks       []diskListing `json:"disks"`
+	Files       []keptFileListing `json:"files,omitempty"` // kept beside the disks
 	Counters    repo.Counters `json:"counters"`
 	Pins        []string      `json:"pins,omitempty"`    // what keeps it whatever retention says
 	Expired     bool          `json:"expired,omitempty"` // it is retired
@@ -77,6 +78,11 @@ type diskListing struct {
 	ChangeID  string `json:"changeId"`
 }
 
+type keptFileListing struct {
+	Name      string `json:"name"`
+	SizeBytes int64  `json:"sizeBytes"`
+}
+
 func listPoint(p repo.Point) pointListing {
 	l := pointListing{
 		ID: string(p.ID), Machine: p.Machine, MachineID: p.MachineID, Sequence: p.Sequence, Time: p.Time.UTC(),
@@ -86,6 +92,9 @@ func listPoint(p repo.Point) pointListing {
 	}
 	for _, d := range p.Disks {
 		l.Disks = append(l.Disks, diskListing{d.Name, d.SizeBytes, d.Format, d.Source, d.ChangeID})
+	}
+	for _, f := range p.Files {
+		l.Files = append(l.Files, keptFileListing(f))
 	}
 	return l
 }
