@@ -49,25 +49,25 @@ type pointsListing struct {
 }
 
 type pointListing struct {
-	ID          string        `json:"id"`
-	Machine     string        `json:"machine"`
-	MachineID   string        `json:"machineId"`
-	Sequence    uint64        `json:"sequence"`
-	Time        time.Time     `json:"time"`
-	ClockBack   bool          `json:"clockBack"`
-	Kind        string        `json:"kind"`
-	Parent      string        `json:"parent"`
-	Job         string        `json:"job"`
-	Actor       string        `json:"actor"`
-	Consistency string        `json:"consistency"`
-	CopiedFrom  string        `json:"copiedFrom,omitempty"` // id of the repository that made it
-	SizeBytes   int64         `json:"sizeBytes"`
-	Disks       []diskListing `json:"disks"`
+	ID          string            `json:"id"`
+	Machine     string            `json:"machine"`
+	MachineID   string            `json:"machineId"`
+	Sequence    uint64            `json:"sequence"`
+	Time        time.Time         `json:"time"`
+	ClockBack   bool              `json:"clockBack"`
+	Kind        string            `json:"kind"`
+	Parent      string            `json:"parent"`
+	Job         string            `json:"job"`
+	Actor       string            `json:"actor"`
+	Consistency string            `json:"consistency"`
+	CopiedFrom  string            `json:"copiedFrom,omitempty"` // id of the repository that made it
+	SizeBytes   int64             `json:"sizeBytes"`
+	Disks       []diskListing     `json:"disks"`
 	Files       []keptFileListing `json:"files,omitempty"` // kept beside the disks
-	Counters    repo.Counters `json:"counters"`
-	Pins        []string      `json:"pins,omitempty"`    // what keeps it whatever retention says
-	Expired     bool          `json:"expired,omitempty"` // it is retired
-	Reason      string        `json:"reason,omitempty"`  // why it expired
+	Counters    repo.Counters     `json:"counters"`
+	Pins        []string          `json:"pins,omitempty"`    // what keeps it whatever retention says
+	Expired     bool              `json:"expired,omitempty"` // it is retired
+	Reason      string            `json:"reason,omitempty"`  // why it expired
 }
 
 type diskListing struct {
