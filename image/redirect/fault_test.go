@@ -197,3 +197,58 @@ func TestFailedOperations(t *testing.T) {
 		})
 	}
 }
+
+// TestRepairFails lets a sync fail on a volume that can't be read then: nothing
+// is returned for what is not known, and nothing panics.
+func TestRepairFails(t *testing.T) {
+	w := newWorld(9)
+	w.opt.markAfter = time.Millisecond
+	if err := w.create(); err != nil {
+		t.Fatal(err)
+	}
+	d := w.s.Disks()[0]
+	if _, err := d.Write(make([]byte, 3*grainBytes), 0, true); err != nil {
+		t.Fatal(err)
+	}
+	w.disk.FailReads("*", syscall.EIO)
+	w.disk.Inject(vfs.Fault{At: w.disk.Count(), Sticky: true})
+	if _, err := d.Write(make([]byte, 3*grainBytes), 0, true); err == nil {
+		t.Fatal("written")
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		w.s.mu.RLock()
+		lost := w.s.lost
+		w.s.mu.RUnlock()
+		if lost != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no repair was tried")
+		}
+	}
+	if _, err := d.ReadAt(make([]byte, 10), 0); !errors.Is(err, ErrFailed) {
+		t.Errorf("read: %v", err)
+	}
+	if _, _, err := d.NextData(0); !errors.Is(err, ErrFailed) {
+		t.Errorf("next data: %v", err)
+	}
+	if _, err := w.s.Seal(); !errors.Is(err, ErrFailed) {
+		t.Errorf("seal: %v", err)
+	}
+	if err := w.s.Checkpoint(); !errors.Is(err, ErrFailed) {
+		t.Errorf("checkpoint: %v", err)
+	}
+	if st, err := w.s.Stats(); err != nil || !st.ReadOnly {
+		t.Errorf("stats: %+v, %v", st, err)
+	}
+	w.s.toMark()
+	time.Sleep(10 * time.Millisecond)
+	if err := w.s.Close(); !errors.Is(err, ErrFailed) {
+		t.Errorf("close: %v", err)
+	}
+	w.disk.Heal()
+	s := mustOpen(t, w.mem, w.opt, w.bases...)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -73,6 +73,9 @@ func (t *markTimer) start(s *Session) {
 // ring writes the mark, or waits again when the log has grown meanwhile.
 func (t *markTimer) ring(s *Session) {
 	t.c = nil
+	if s.usable(true) != nil {
+		return // a repair begins anew
+	}
 	said := false
 	if gen, end := s.log.tail(); gen == t.gen && end == t.end {
 		// Of a failure the session knows: it is going to be repaired.

@@ -27,7 +27,8 @@ func (s *Session) failData(lay uint32, err error) error {
 }
 
 // repair brings the session back to its last durable state. After the first
-// failure it goes on in new files, after the second it is read-only.
+// failure it goes on in new files, after the second it is read-only. When that
+// state can't be read, nothing can, until the session is opened again.
 func (s *Session) repair(cause error) {
 	s.log.mu.Lock()
 	s.log.cond.Broadcast() // who waits for a spare holds the gate
@@ -60,6 +61,12 @@ func (s *Session) repair(cause error) {
 	err := s.load(limit)
 	if err == nil {
 		err = s.openLayers()
+	}
+	if err != nil {
+		s.lost = err
+		if s.log.active == nil {
+			s.log.active = s.log.files[0] // nobody reads or writes it any more
+		}
 	}
 	if err == nil && s.failures == 1 {
 		err = s.startOver()

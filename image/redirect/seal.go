@@ -37,8 +37,11 @@ func (s *Session) seal() (*Sealed, error) {
 	}
 	defer s.changing.Unlock()
 	s.mu.RLock()
-	m := s.mode
+	m, err := s.mode, s.usableLocked(true)
 	s.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
 	top := m.layers[len(m.layers)-1]
 	if m.sealed > 0 || m.write != top || len(m.layers) == maxLayers {
 		return nil, ErrBusy

@@ -47,8 +47,9 @@ type Session struct {
 	verifier   uint64
 	failure    error // a sync failed; repair is due
 	readOnly   error
-	blocked    bool // a checkpoint found no space
-	reserved   bool // the reserve is whole
+	lost       error // a repair could not read what is durable: nothing is to be had
+	blocked    bool  // a checkpoint found no space
+	reserved   bool  // the reserve is whole
 	closed     bool
 	failures   int
 	failedData map[uint32]bool // layers whose data file must not be written again
@@ -339,6 +340,8 @@ func (s *Session) usableLocked(writes bool) error {
 		return ErrClosed
 	case s.failure != nil:
 		return fmt.Errorf("%w: %w", ErrFailed, s.failure)
+	case s.lost != nil:
+		return fmt.Errorf("%w: %w", ErrFailed, s.lost)
 	case writes && s.readOnly != nil:
 		return fmt.Errorf("%w: %v", ErrReadOnly, s.readOnly) // not ErrFailed any more
 	}
