@@ -71,3 +71,21 @@ func preallocate(f *os.File, n int64) error {
 func dropCache(f *os.File, off, n int64) error {
 	return again(func() error { return unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED) })
 }
+
+// syncData is Sync without the times.
+func (f osFile) syncData() error {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	ctlErr := c.Control(func(fd uintptr) {
+		err = again(func() error { return unix.Fdatasync(int(fd)) })
+	})
+	if ctlErr != nil {
+		return f.Sync() // which says that the file is closed
+	}
+	if err != nil {
+		return &os.PathError{Op: "sync", Path: f.Name(), Err: err}
+	}
+	return nil
+}

@@ -16,3 +16,5 @@ func freeBytes(*os.File) (uint64, error)     { return 0, errors.ErrUnsupported }
 func immutable(*os.File) (bool, error)       { return false, nil }
 func preallocate(f *os.File, n int64) error  { return writeZeros(f, n) }
 func dropCache(*os.File, int64, int64) error { return nil }
+
+func (f osFile) syncData() error { return f.Sync() }

@@ -358,6 +358,7 @@ func removedWhileOpen(t *testing.T, fsys vfs.FS) {
 	must(t, err)
 	same(t, "the removed file", string(buf), "OLd")
 	must(t, f.Sync())
+	must(t, vfs.SyncData(f))
 	must(t, f.Close())
 	same(t, "the new file", get(t, fsys, "f"), "new")
 }
@@ -371,6 +372,7 @@ func closed(t *testing.T, fsys vfs.FS) {
 	_, err = f.ReadAt(make([]byte, 1), 0)
 	wants(t, "read", err, fs.ErrClosed)
 	wants(t, "sync", f.Sync(), fs.ErrClosed)
+	wants(t, "sync data", vfs.SyncData(f), fs.ErrClosed)
 	wants(t, "close", f.Close(), fs.ErrClosed)
 	_, err = f.Size()
 	wants(t, "size", err, fs.ErrClosed)
