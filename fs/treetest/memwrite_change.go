@@ -26,15 +26,24 @@ func (m *MemWrite) SetAttr(ctx context.Context, id fs.ID, set fs.SetAttr) (fs.To
 		if _, err := m.file(id); err != nil {
 			return fs.Touched{}, err
 		}
-		if set.Size < 0 {
-			return fs.Touched{}, fmt.Errorf("size %d: %w", set.Size, fs.ErrInvalid)
-		}
-		if set.Size > memMaxSize {
-			return fs.Touched{}, fmt.Errorf("size %d: %w", set.Size, fs.ErrTooLarge)
+		if err := badSize(set); err != nil {
+			return fs.Touched{}, err
 		}
 	}
 	m.set(in, set)
 	return fs.Touched{Before: before, After: in.attr}, nil
+}
+
+// badSize says what is wrong with a size that is to be set.
+func badSize(set fs.SetAttr) error {
+	switch {
+	case set.Set&fs.SetSize == 0:
+	case set.Size < 0:
+		return fmt.Errorf("size %d: %w", set.Size, fs.ErrInvalid)
+	case set.Size > memMaxSize:
+		return fmt.Errorf("size %d: %w", set.Size, fs.ErrTooLarge)
+	}
+	return nil
 }
 
 // set changes attributes, durably: a size that is set makes the bytes below it
@@ -301,6 +310,12 @@ func (m *MemWrite) Create(ctx context.Context, dir fs.ID, name string, how fs.Cr
 		return fs.Change{}, err
 	}
 	defer m.mu.Unlock()
+	if how.How == fs.CreateExclusive {
+		set.Set &= fs.SetUID | fs.SetGID
+	}
+	if err := badSize(set); err != nil {
+		return fs.Change{}, err
+	}
 	d, err := m.vacant(dir, name)
 	if err != nil && (d == nil || how.How == fs.CreateGuarded) {
 		return fs.Change{}, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"testing"
 
 	"holdfast/fs"
@@ -42,6 +41,19 @@ func TestMemWriteConforms(t *testing.T) {
 		}
 	}
 	Conform(t, m, Options{})
+}
+
+func TestMemWriteConformsToWrite(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := NewMemWrite(MemOptions{Bytes: 64 << 20})
+			crash := func() (fs.WriteTree, error) {
+				m.PowerCut()
+				return m, nil
+			}
+			ConformWrite(t, m, WriteOptions{Seed: seed, Crash: crash, RoomBytes: 128 << 20})
+		})
+	}
 }
 
 func TestMemWriteLosesPower(t *testing.T) {
@@ -85,13 +97,4 @@ func TestMemWriteLosesPower(t *testing.T) {
 	if _, err := m.SetAttr(ctx, id, fs.SetAttr{Set: fs.GuardCtime | fs.SetPerm}); !errors.Is(err, fs.ErrChanged) {
 		t.Errorf("guarded: %v", err)
 	}
-}
-
-// noise is n bytes that depend on seed.
-func noise(seed uint64, n int) []byte {
-	p := make([]byte, n)
-	var key [32]byte
-	key[0], key[1] = byte(seed), byte(seed>>8)
-	_, _ = rand.NewChaCha8(key).Read(p)
-	return p
 }
