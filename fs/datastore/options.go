@@ -39,3 +39,28 @@ type Options struct {
 	// Log gets failures. nil: none.
 	Log *slog.Logger
 }
+
+const (
+	defaultQuota    = 64 << 20
+	defaultMaxFiles = 1 << 16
+	defaultReserve  = 16 << 20
+)
+
+func (o Options) withDefaults() Options {
+	if o.QuotaBytes <= 0 {
+		o.QuotaBytes = defaultQuota
+	}
+	if o.MaxFiles <= 0 {
+		o.MaxFiles = defaultMaxFiles
+	}
+	if o.ReserveBytes <= 0 {
+		o.ReserveBytes = defaultReserve
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
