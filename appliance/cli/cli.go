@@ -91,7 +91,7 @@ byte on the way out, and brings any restore point back bit for bit.`,
 	root.SetCompletionCommandGroupID(groupOther)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	a.globalFlags(root)
-	root.AddCommand(newRepo(a), newFiles(a), newMount(a), newMountWatch(), newGuestChild(), newVersion(a))
+	root.AddCommand(newRepo(a), newFiles(a), newMount(a), newMountWatch(), newNFS(a), newGuestChild(), newVersion(a))
 	return root
 }
 

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"syscall"
 
+	"holdfast/appliance/recovery"
 	"holdfast/fs"
 	"holdfast/fs/mount"
 	"holdfast/image"
+	"holdfast/image/redirect"
 	"holdfast/repo"
 	"holdfast/repo/retention"
 )
@@ -83,6 +85,14 @@ var outcomes = []outcome{
 	{wraps(repo.ErrExpired), exitFailed, `"holdfast repo recall DIR POINT" keeps it after all, while it is there`},
 	{wraps(repo.ErrName), exitUsage, "names have 1 to 255 bytes of UTF-8, no slash and no control characters; NAME=PATH names a disk"},
 	{wraps(repo.ErrTime), exitUsage, ""},
+	{wraps(recovery.ErrNoServer), exitFailed, `"holdfast nfs serve" runs one; --state DIR finds it elsewhere`},
+	{wraps(recovery.ErrNoSession), exitNotFound, `"holdfast nfs list" shows what is published`},
+	{wraps(recovery.ErrExists), exitFailed, "give another --name"},
+	{wraps(recovery.ErrBusy), exitBusy, `"holdfast nfs list" shows what is being done; stop ends it`},
+	{wraps(recovery.ErrNoRoom), exitFailed, "make room on the redirect volume; --swap-dir puts the swap file elsewhere, --no-swap-room does without, as QEMU does"},
+	{wraps(recovery.ErrOffline), exitFailed, `"holdfast nfs list" says why; it is tried again on its own`},
+	{wraps(redirect.ErrTarget), exitFailed, "the machine goes on as before; the same command begins again"},
+	{kind[*portTakenError], exitBusy, "end it, or --listen ADDRESS:PORT and --portmap none for clients that are told the port"},
 	{wraps(repo.ErrNotFound), exitNotFound, `"holdfast repo points DIR" lists the restore points`},
 	{wraps(fs.ErrNotFound), exitNotFound, ""},
 	{wraps(errAmbiguousPath), exitNotFound, ""},

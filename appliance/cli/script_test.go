@@ -94,6 +94,10 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"mountpoint": scriptMountpoint,
 	"within":     scriptWithin,
 	"pid":        scriptPID,
+
+	"port":   scriptPort,
+	"nfsput": scriptNFSPut,
+	"nfsget": scriptNFSGet,
 }
 
 // exits CODE PROGRAM ARG…: the program ends with the exit code.
@@ -188,6 +192,9 @@ var masks = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`"(actor|host)": ".+"`), `"$1": "WHO"`},
 	{regexp.MustCompile(`(?m)^(ID20 .*\S) +[\d.]+ [KM]?i?B$`), "$1  STORED"},
+	{regexp.MustCompile(`"id": "[a-z2-7]{10}"`), `"id": "ID10"`},
+	{regexp.MustCompile(`"pid": \d+`), `"pid": 0`},
+	{regexp.MustCompile(`127\.0\.0\.1:\d+|"port": \d+`), `PORT`},
 	{regexp.MustCompile(`("(?:seconds|verifiedBytes|storedBytes|packBytes|parityBytes|nodeBytes|indexBytes|roomBytes|freeBytes|overheadBytes|packsPerTiB|sampledBytes)": )[-+.e\d]+`), "${1}0"},
 }
 
