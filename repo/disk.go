@@ -39,23 +39,39 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // ReadAtContext is ReadAt for callers that may lose interest.
-func (d *Disk) ReadAtContext(ctx context.Context, p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, fmt.Errorf("read disk %s: negative offset %d", d.info.Name, off)
+func (d *Disk) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := d.clip(off, len(p))
+	if err != nil && err != io.EOF || n == 0 {
+		return 0, err
 	}
-	if off >= d.Size() {
-		return 0, io.EOF
-	}
-	if rest := d.Size() - off; int64(len(p)) > rest {
-		p, err = p[:rest], io.EOF
-	}
-	if rerr := d.read(ctx, p, off); rerr != nil {
+	if rerr := d.read(ctx, p[:n], off); rerr != nil {
 		return 0, rerr
 	}
-	if d.nextOff.Swap(off+int64(len(p))) == off && off > 0 {
-		d.ahead.start(d, off+int64(len(p)))
+	d.passed(off, n)
+	return n, err
+}
+
+// clip returns how many of n bytes from off on the disk has, with io.EOF if
+// those are not all.
+func (d *Disk) clip(off int64, n int) (int, error) {
+	switch {
+	case off < 0:
+		return 0, fmt.Errorf("read disk %s: negative offset %d", d.info.Name, off)
+	case off >= d.Size():
+		return 0, io.EOF
+	case int64(n) > d.Size()-off:
+		return int(d.Size() - off), io.EOF
 	}
-	return len(p), err
+	return n, nil
+}
+
+// passed notes that n bytes from off on were read, and reads ahead of those who
+// read one after the other.
+func (d *Disk) passed(off int64, n int) {
+	end := off + int64(n)
+	if d.nextOff.Swap(end) == off && off > 0 {
+		d.ahead.start(d, end)
+	}
 }
 
 // read fills p, which lies within the disk. Chunks are read at once when there
@@ -95,7 +111,7 @@ func (d *Disk) read(ctx context.Context, p []byte, off int64) error {
 func (d *Disk) readChunk(ctx context.Context, p []byte, off int64) error {
 	geo := d.store.settings.Geometry
 	no := off / int64(geo.ChunkBytes)
-	id, entry, err := d.chunk(ctx, no)
+	id, err := d.chunkID(ctx, no)
 	if err != nil {
 		return d.corrupt(ctx, off, len(p), err)
 	}
@@ -106,17 +122,40 @@ func (d *Disk) readChunk(ctx context.Context, p []byte, off int64) error {
 	for len(p) > 0 {
 		in := int(off - no*int64(geo.ChunkBytes))
 		frame, skip := in/geo.FrameBytes, in%geo.FrameBytes
-		data, giveBack, err := d.store.frames.borrow(ctx, frameKey{id, frame}, geo.FrameBytes, func(b []byte) error {
-			return d.store.readFrames(ctx, id, entry, frame, [][]byte{b})
-		})
+		e, err := d.frame(ctx, id, no, frame)
 		if err != nil {
 			return d.corrupt(ctx, off, min(len(p), geo.FrameBytes-skip), err)
 		}
-		n := copy(p, data[skip:])
-		giveBack()
+		n := copy(p, e.data[skip:])
+		d.store.frames.giveBack(e)
 		p, off = p[n:], off+int64(n)
 	}
 	return nil
+}
+
+// frame borrows a frame of chunk no, whose id is given, for a reader.
+func (d *Disk) frame(ctx context.Context, id chunk.ID, no int64, frame int) (*frameEntry, error) {
+	key := frameKey{id, frame}
+	if e := d.store.frames.have(key); e != nil {
+		return e, nil
+	}
+	return d.store.frames.borrow(ctx, key, d.store.settings.Geometry.FrameBytes, true, d.filling(ctx, key, no))
+}
+
+// filling returns what reads a frame of chunk no from the packs.
+func (d *Disk) filling(ctx context.Context, key frameKey, no int64) func([]byte) error {
+	return func(b []byte) error {
+		_, entry, err := d.chunk(ctx, no)
+		if err != nil {
+			return err
+		}
+		return d.store.readFrames(ctx, key.id, entry, key.frame, [][]byte{b})
+	}
+}
+
+// chunkID returns the id of a chunk.
+func (d *Disk) chunkID(ctx context.Context, no int64) (chunk.ID, error) {
+	return blockmap.NewCursor(d.store, d.tree).ID(ctx, no)
 }
 
 // chunk returns the id and frame entries of a chunk; the entries may be nil.
@@ -132,7 +171,7 @@ func (d *Disk) corrupt(ctx context.Context, off int64, n int, err error) error {
 	if errors.Is(err, fs.ErrClosed) {
 		return fmt.Errorf("disk %s of point %s: %w: %w", d.info.Name, d.point, ErrClosed, err)
 	}
-	c := &CorruptError{Point: d.point, Disk: d.info.Name, Off: off, Len: min(int64(n), d.Size()-off), Err: err}
+	c := &CorruptError{Point: d.point, Disk: d.info.Name, Off: off, Len: min(int64(n), d.Size()-off), Err: err, Missing: mayPass(err)}
 	var dr *damagedRecord
 	if errors.As(err, &dr) {
 		c.Pack = dr.Path

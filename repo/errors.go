@@ -3,7 +3,9 @@ package repo
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -121,6 +123,17 @@ func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%q is ambiguous: %s", e.Spec, strings.Join(ids, ", "))
 }
 
+// mayPass reports whether err says that something is not there, or that this
+// process has no descriptors or memory left to look.
+func mayPass(err error) bool {
+	for _, e := range []error{fs.ErrNotExist, errNotIndexed, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // A CorruptError says that stored bytes are damaged beyond what parity, a twin
 // or another copy could heal. Unknown facts are zero.
 type CorruptError struct {
@@ -130,6 +143,10 @@ type CorruptError struct {
 	Len   int64   // how many
 	Pack  string  // the damaged file, by its path in the repository
 	Err   error
+
+	// Missing says that what holds the bytes is not there, or that it can't be
+	// opened now. While the repository is being written that may pass.
+	Missing bool
 }
 
 func (e *CorruptError) Error() string {

@@ -3,6 +3,7 @@ package repo
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -67,6 +68,25 @@ func (c *leafCache) remove(elem *list.Element) {
 	n := c.lru.Remove(elem).(*cachedNode)
 	delete(c.byID, n.id)
 	c.held -= n.bytes
+}
+
+// nodesInMemory loads nodes that the cache has, and no others.
+type nodesInMemory struct{ leaves *leafCache }
+
+var errNotCached = errors.New("not in memory")
+
+func (m nodesInMemory) Node(_ context.Context, id chunk.ID) (*blockmap.Node, error) {
+	if n := m.leaves.get(id); n != nil {
+		return n.node, nil
+	}
+	return nil, errNotCached
+}
+
+func (m nodesInMemory) Leaf(_ context.Context, id chunk.ID) (*blockmap.Leaf, error) {
+	if n := m.leaves.get(id); n != nil && n.leaf != nil {
+		return n.leaf, nil
+	}
+	return nil, errNotCached
 }
 
 // layout is the shape of this repository's frame tables.

@@ -31,6 +31,10 @@ type Options struct {
 	NodeCacheBytes  int64
 	IndexCacheBytes int64
 
+	// Frames is a cache of frames shared with other repositories; FrameCacheBytes
+	// does not count then. nil: one of its own, that lets everybody decode.
+	Frames *FrameCache
+
 	// Doing says what an owner is about, for those it keeps waiting.
 	Doing string
 
@@ -50,6 +54,9 @@ const (
 func (o *Options) defaults() {
 	if o.FrameCacheBytes == 0 {
 		o.FrameCacheBytes = defaultFrameCache
+	}
+	if o.Frames == nil {
+		o.Frames = NewFrameCache(o.FrameCacheBytes, 0)
 	}
 	if o.NodeCacheBytes == 0 {
 		o.NodeCacheBytes = defaultNodeCache

@@ -31,7 +31,7 @@ type store struct {
 	index    *index.Index // asked through withIndex
 	packs    *packCache
 	decoder  *seal.Decoder
-	frames   *frameCache
+	frames   *FrameCache
 	leaves   *leafCache
 	limit    chan struct{} // chunks being read at once, beside the callers' own
 	damage   damaged       // what is known to be
@@ -419,8 +419,11 @@ func (s *store) readStretch(ctx context.Context, id chunk.ID, e *blockmap.Entry,
 	return nil
 }
 
-// decodeFrame opens, decompresses and verifies one frame into dst.
+// decodeFrame opens, decompresses and verifies one frame into dst, when it is
+// its turn.
 func (s *store) decodeFrame(dst, stored []byte, f *pack.Frame, key *seal.RecordKey, rec chunk.ID, n int) error {
+	s.frames.decoding.enter()
+	defer s.frames.decoding.leave()
 	if key != nil {
 		plain, err := key.Open(stored[:0], stored, rec, n, len(dst), f.Codec)
 		if err != nil {

@@ -51,20 +51,19 @@ func (a *readAhead) start(d *Disk, off int64) {
 func (d *Disk) fetch(ctx context.Context, off, end int64) error {
 	geo := d.store.settings.Geometry
 	no := off / int64(geo.ChunkBytes)
-	id, entry, err := d.chunk(ctx, no)
+	id, err := d.chunkID(ctx, no)
 	if err != nil || id.IsNull() {
 		return err
 	}
 	first := int(off%int64(geo.ChunkBytes)) / geo.FrameBytes
 	last := int((end-1)%int64(geo.ChunkBytes)) / geo.FrameBytes
 	for i := first; i <= last; i++ {
-		_, giveBack, err := d.store.frames.borrow(ctx, frameKey{id, i}, geo.FrameBytes, func(b []byte) error {
-			return d.store.readFrames(ctx, id, entry, i, [][]byte{b})
-		})
+		key := frameKey{id, i}
+		e, err := d.store.frames.borrow(ctx, key, geo.FrameBytes, false, d.filling(ctx, key, no))
 		if err != nil {
 			return err
 		}
-		giveBack()
+		d.store.frames.giveBack(e)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func openRepository(fsys vfs.FS, opt *Options) (*Repository, error) {
 		store: &store{
 			fsys: fsys, settings: s, hasher: chunk.NewHasher(s.Geometry, idKey), keys: keys,
 			packs: newPackCache(fsys), decoder: seal.NewDecoder(),
-			frames: newFrameCache(opt.FrameCacheBytes), leaves: newLeafCache(int(opt.NodeCacheBytes)),
+			frames: opt.Frames, leaves: newLeafCache(int(opt.NodeCacheBytes)),
 			limit: make(chan struct{}, readLimit), log: opt.Log,
 		},
 	}, nil
