@@ -35,6 +35,7 @@ type conn struct {
 	srv      *Server
 	nc       net.Conn
 	peer     netip.Addr
+	at       netip.Addr // of ours
 	programs []program
 	ctx      context.Context // of reads for the connection; ends with it
 	acct     *account
@@ -50,7 +51,7 @@ type conn struct {
 }
 
 func (s *Server) newConn(nc net.Conn, peer netip.Addr, programs []program) *conn {
-	c := &conn{srv: s, nc: nc, peer: peer, programs: programs, acct: s.sched.open()}
+	c := &conn{srv: s, nc: nc, peer: peer, at: specific(addrOf(nc.LocalAddr())), programs: programs, acct: s.sched.open()}
 	c.out = newSender(nc, s.opt.StallTimeout, c.sent)
 	c.in = rpc.NewRecordReader(nc, s.opt.MaxTransfer+headerBytes)
 	c.in.Waiting, c.in.Room = c.waiting, c.room
@@ -189,7 +190,7 @@ var zeros [4]byte
 // buffer of its own. It is false if the record is nothing to be answered.
 func (c *conn) handle(rec []byte, own bool, held int64) bool {
 	rq := &c.inline
-	rq.reset(c.srv, c.ctx, c.peer)
+	rq.reset(c.srv, c.ctx, route{c.peer, c.at})
 	ok := rq.begin(rec, c.programs, &c.batch)
 	switch {
 	case rq.proc == nil: // answered, or not to be

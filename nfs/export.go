@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"holdfast/fs"
@@ -27,6 +28,10 @@ type Export struct {
 
 	// Allow are the networks whose clients may use the export. None: nobody.
 	Allow []netip.Prefix
+
+	// Listen are the addresses of this machine at which the export is offered. To
+	// who connects to another one it isn't there. None: at all.
+	Listen []netip.Addr
 
 	ReadOnly bool
 
@@ -91,8 +96,20 @@ func newExports(list []Export) (*exports, error) {
 	return all, nil
 }
 
-// allows says whether a client of this address may use the export.
-func (e *export) allows(peer netip.Addr) bool {
+// route is how a request comes: from which address, and to which of this
+// machine. local is the zero value where that can't be told.
+type route struct{ peer, local netip.Addr }
+
+// allows says whether who comes this way may use the export.
+func (e *export) allows(r route) bool {
+	if len(e.Listen) > 0 && r.local.IsValid() && !slices.Contains(e.Listen, r.local) {
+		return false
+	}
+	return e.admits(r.peer)
+}
+
+// admits says whether a client of this address may use the export.
+func (e *export) admits(peer netip.Addr) bool {
 	for _, p := range e.Allow {
 		if p.Contains(peer) {
 			return true
@@ -101,10 +118,10 @@ func (e *export) allows(peer netip.Addr) bool {
 	return false
 }
 
-// allows says whether a client of this address may use any export.
-func (x *exports) allows(peer netip.Addr) bool {
+// allow says whether who comes this way may use any export.
+func (x *exports) allow(r route) bool {
 	for _, e := range x.list {
-		if e.allows(peer) {
+		if e.allows(r) {
 			return true
 		}
 	}

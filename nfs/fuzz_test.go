@@ -70,7 +70,7 @@ func FuzzProcedures(f *testing.F) {
 		defer s.Close()
 		s.SetPorts(Mappings(2049, 111))
 		rq := &request{}
-		rq.reset(s, t.Context(), netip.MustParseAddr("127.0.0.1"))
+		rq.reset(s, t.Context(), route{peer: netip.MustParseAddr("127.0.0.1")})
 		rq.entry = &entry{}
 		var w xdr.Writer
 		if !rq.begin(bytes.Clone(call), []program{nfsProgram, mountProgram, portmapProgram}, &w) {

@@ -52,7 +52,7 @@ func (rq *request) mnt() error {
 	if !ok {
 		return errGarbage
 	}
-	e, id, err := rq.srv.findMount(rq.ctx, rq.peer, path)
+	e, id, err := rq.srv.findMount(rq.ctx, rq.route(), path)
 	if err != nil {
 		rq.status = mountStatus(err)
 		rq.w.Uint32(rq.status)
@@ -74,7 +74,7 @@ func (rq *request) mountPath() (string, bool) {
 }
 
 // findMount finds the directory that a path leads to: an export's, or below it.
-func (s *Server) findMount(ctx context.Context, peer netip.Addr, path string) (*export, fs.ID, error) {
+func (s *Server) findMount(ctx context.Context, from route, path string) (*export, fs.ID, error) {
 	if len(path) > maxMountPath {
 		return nil, fs.ID{}, fs.ErrNameTooLong
 	}
@@ -86,11 +86,11 @@ func (s *Server) findMount(ctx context.Context, peer netip.Addr, path string) (*
 		}
 	}
 	switch {
-	case best == nil && !s.exports.Load().allows(peer):
+	case best == nil && !s.exports.Load().allow(from):
 		return nil, fs.ID{}, nfsAcces // and no word about what there is
 	case best == nil:
 		return nil, fs.ID{}, fs.ErrNotFound
-	case !best.allows(peer):
+	case !best.allows(from):
 		return nil, fs.ID{}, nfsAcces
 	}
 	a, err := fs.Resolve(ctx, best.Tree, best.root, path[len(strings.TrimSuffix(best.Path, "/")):], true)
@@ -157,7 +157,7 @@ func (rq *request) export() error {
 	list := slices.Clone(rq.srv.exports.Load().list)
 	slices.SortFunc(list, func(a, b *export) int { return cmp.Compare(a.Path, b.Path) })
 	for _, e := range list {
-		if !e.allows(rq.peer) {
+		if !e.allows(rq.route()) {
 			continue
 		}
 		rq.w.Bool(true)

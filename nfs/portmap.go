@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"holdfast/nfs/internal/rpc"
 	"holdfast/nfs/internal/xdr"
@@ -61,7 +60,7 @@ func (s *Server) SetPorts(list []Mapping) { s.ports.Store(&list) }
 
 // known are the mappings that a caller may hear of.
 func (rq *request) known() []Mapping {
-	if !rq.srv.exports.Load().allows(rq.peer) {
+	if !rq.srv.exports.Load().allow(rq.route()) {
 		return nil
 	}
 	return *rq.srv.ports.Load()
@@ -131,19 +130,19 @@ func (s *Server) servePacket(pc net.PacketConn, programs []program) error {
 			}
 			continue // of one datagram: what was sent before found nobody
 		}
-		peer := addrOf(from)
-		if !s.exports.Load().allows(peer) {
+		way := route{addrOf(from), specific(addrOf(pc.LocalAddr()))}
+		if !s.exports.Load().allow(way) {
 			continue
 		}
-		s.datagram(pc, from, peer, buf[:n], programs, slots)
+		s.datagram(pc, from, way, buf[:n], programs, slots)
 	}
 }
 
 // datagram answers one, here or, if that may take long, in a goroutine. If too
 // many of those are under way it is lost, as datagrams may be.
-func (s *Server) datagram(pc net.PacketConn, from net.Addr, peer netip.Addr, b []byte, programs []program, slots chan struct{}) {
+func (s *Server) datagram(pc net.PacketConn, from net.Addr, way route, b []byte, programs []program, slots chan struct{}) {
 	rq := &request{}
-	rq.reset(s, s.ctx, peer)
+	rq.reset(s, s.ctx, way)
 	w := xdr.Writer{B: make([]byte, 0, 512)}
 	if !rq.begin(b, programs, &w) {
 		return

@@ -203,7 +203,7 @@ func (rq *request) otherObject(h []byte) error {
 	if err != nil {
 		return err
 	}
-	if !e.allows(rq.peer) {
+	if !e.allows(rq.route()) {
 		return nfsAcces
 	}
 	rq.other = other{e, id}

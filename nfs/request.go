@@ -54,6 +54,7 @@ type request struct {
 	conn *conn // nil for a datagram
 	ctx  context.Context
 	peer netip.Addr
+	at   netip.Addr // of ours, to which the client is connected
 	call rpc.Call
 	proc *procedure
 
@@ -97,9 +98,11 @@ func freeRequest(rq *request) {
 	requests.Put(rq)
 }
 
-func (rq *request) reset(s *Server, ctx context.Context, peer netip.Addr) {
-	*rq = request{srv: s, ctx: ctx, peer: peer}
+func (rq *request) reset(s *Server, ctx context.Context, way route) {
+	*rq = request{srv: s, ctx: ctx, peer: way.peer, at: way.local}
 }
+
+func (rq *request) route() route { return route{rq.peer, rq.at} }
 
 // begin decodes the header of a call and finds its procedure. If there is
 // something wrong with it, proc is nil and the answer has been appended to w;
@@ -159,7 +162,7 @@ func (rq *request) object() {
 	if rq.access != nil {
 		return
 	}
-	if !rq.exp.allows(rq.peer) {
+	if !rq.exp.allows(rq.route()) {
 		rq.exp, rq.access = nil, nfsAcces
 		return
 	}

@@ -243,6 +243,14 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
+// specific returns the address, if it is one and not all of this machine's.
+func specific(a netip.Addr) netip.Addr {
+	if a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
+}
+
 func (s *Server) add(c interface{ Close() error }) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
