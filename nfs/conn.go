@@ -205,13 +205,13 @@ func (c *conn) handle(rec []byte, own bool, held int64) bool {
 	return ok
 }
 
-// here does a request in the read loop. It is false if a worker has to, as the
-// client should first take what it has asked for.
+// here does a request in the read loop. It is false if a worker has to: the
+// client should first take what it has asked for, or something is missing that
+// may be there soon.
 func (c *conn) here(rq *request) bool {
 	rq.conn = c
 	if !rq.long {
-		rq.execute(&c.batch)
-		return true
+		return rq.execute(&c.batch)
 	}
 	// A long one goes by itself, with bytes that may be borrowed.
 	c.flush()
@@ -219,7 +219,11 @@ func (c *conn) here(rq *request) bool {
 		return false
 	}
 	w := xdr.Writer{B: getBuffer(rq.replyRoom())}
-	rq.execute(&w)
+	if !rq.execute(&w) {
+		putBuffer(w.B)
+		c.srv.sched.release(c.acct, rq.cost)
+		return false
+	}
 	c.reply(w.B, rq, rq.cost)
 	return true
 }

@@ -179,12 +179,19 @@ func (rq *request) decode() *xdr.Reader {
 }
 
 // execute does the request and appends its reply to w, but for the bytes in tail.
-func (rq *request) execute(w *xdr.Writer) {
+// It is false, and nothing has happened, if that was tried in the read loop and a
+// worker has to go on trying.
+func (rq *request) execute(w *xdr.Writer) bool {
 	rq.w = w
+	before := len(w.B)
 	start := rpc.Begin(w, rq.call.XID, rpc.Success)
 	began := rq.srv.started(rq)
 	err := rq.attempt(start)
 	switch {
+	case errors.Is(err, errLater):
+		w.B = w.B[:before]
+		rq.args, rq.w = rq.whole, nil
+		return false
 	case err == nil:
 		rpc.End(w, start, rq.tailBytes+xdr.Padding(rq.tailBytes))
 	case errors.Is(err, errGarbage):
@@ -196,14 +203,22 @@ func (rq *request) execute(w *xdr.Writer) {
 	}
 	rq.srv.finished(rq, began, err, len(w.B)-start+rq.tailBytes)
 	rq.w = nil
+	return true
 }
 
+// errLater says that a worker has to do it.
+var errLater = errors.New("later")
+
 // attempt runs the procedure, again and again for a while if all that is missing
-// is time. A status is encoded here; errGarbage and errPanic are returned.
+// is time. A status is encoded here; errGarbage, errPanic and errLater are returned.
 func (rq *request) attempt(start int) error {
 	err := rq.once()
-	if errors.Is(err, fs.ErrRetry) && rq.record != nil {
+	switch {
+	case !errors.Is(err, fs.ErrRetry):
+	case rq.record != nil:
 		err = rq.again(start, err)
+	case rq.conn != nil:
+		return errLater
 	}
 	if err == nil || errors.Is(err, errGarbage) || errors.Is(err, errPanic) {
 		return err
