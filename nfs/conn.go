@@ -78,10 +78,16 @@ func (c *conn) serve(ctx context.Context) {
 	}()
 	err := c.read()
 	c.gone.Store(true)
+	c.srv.sched.close(c.acct)
+	if errors.Is(err, io.EOF) {
+		// The client may have closed its own side alone, and wait for the replies.
+		c.flush()
+		c.srv.sched.drain(c.acct, c.srv.opt.RetryFor)
+		c.out.drain(c.srv.opt.RetryFor)
+	}
 	cancel()
 	c.out.close()
 	<-loop
-	c.srv.sched.close(c.acct)
 	c.srv.sched.release(c.acct, c.owned)
 	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
 		c.srv.log.Debug("connection ended", "client", c.nc.RemoteAddr().String(), "error", err.Error())

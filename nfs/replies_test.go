@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -196,33 +198,91 @@ func TestDropped(t *testing.T) {
 	}
 }
 
-// TestRetry has a tree that is not ready for a while, and one that never is.
-func TestRetry(t *testing.T) {
-	var left atomic.Int32
+// TestHalfClosed has a client that closes its side once it has asked, and waits
+// for replies that take their time.
+func TestHalfClosed(t *testing.T) {
+	held := make(chan struct{})
 	tree := treetest.NewMemWrite(treetest.MemOptions{Before: func(_ context.Context, op string, _ fs.ID, _ int64, _ int) error {
-		if (op == "Borrow" || op == "ReadAt" || op == "WriteAt") && left.Add(-1) >= 0 {
-			return errors.Join(errors.New("pack is on its way"), fs.ErrRetry)
+		if op == "ReadAt" || op == "Borrow" {
+			<-held
 		}
 		return nil
 	}})
-	_, c, root := serveTree(t, tree, nfs.Options{RetryFor: time.Minute})
-	_, hasty, _ := serveTree(t, tree, nfs.Options{RetryFor: 300 * time.Millisecond})
-	file := must(c.Create(root, "file", nfstest.Guarded))(t)
-	left.Store(2)
-	must(c.Write(file, 0, make([]byte, 40_000), nfstest.FileSync))(t)
-	for _, n := range []uint32{10, 40_000} {
-		left.Store(3)
-		if r, err := c.Read(file, 0, n); err != nil || len(r.Data) != int(n) {
-			t.Errorf("READ of %d: %d bytes, %v", n, len(r.Data), err)
+	s, c, root := serveTree(t, tree, nfs.Options{RetryFor: time.Minute})
+	stamped(t, tree, "file", 4<<20)
+	file, _, err := c.Lookup(root, "file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := net.Dial("tcp", c.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	half := nfstest.NewClient(nc)
+	var waiting []<-chan []byte
+	for i := range 6 {
+		ch, err := half.Start(nfstest.NFS, 3, nfstest.Read, nfstest.Words(file, uint64(i)<<18, 1<<20))
+		if err != nil {
+			t.Fatal(err)
 		}
-		left.Store(1 << 30)
-		began := time.Now()
-		if _, err := hasty.Read(file, 0, n); err != nfstest.Jukebox || time.Since(began) < 300*time.Millisecond {
-			t.Errorf("READ of %d that can't be: %v after %v", n, err, time.Since(began))
+		waiting = append(waiting, ch)
+	}
+	must(half.GetAttr(root))(t) // shows that all before it were read
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for s.Stats().Conns > 1 { // that the server has heard
+		time.Sleep(time.Millisecond)
+	}
+	close(held)
+	for i, ch := range waiting {
+		if res, err := half.Finish(ch); err != nil || len(res) < 1<<20 {
+			t.Errorf("READ %d: %d bytes, %v", i, len(res), err)
 		}
 	}
-	left.Store(0)
-	must(c.Read(file, 0, 10))(t)
+	if _, err := half.GetAttr(root); err == nil {
+		t.Error("the connection is still there")
+	}
+}
+
+// TestRetry has a tree that is not ready for a while, and one that never is.
+func TestRetry(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		t.Run(fmt.Sprintf("said to be in memory: %v", known), func(t *testing.T) {
+			var left atomic.Int32
+			tree := treetest.NewMemWrite(treetest.MemOptions{
+				Cached: func(fs.ID, int64, int) bool { return known },
+				Before: func(_ context.Context, op string, _ fs.ID, _ int64, _ int) error {
+					if (op == "Borrow" || op == "ReadAt" || op == "WriteAt" || op == "Lookup") && left.Add(-1) >= 0 {
+						return errors.Join(errors.New("pack is on its way"), fs.ErrRetry)
+					}
+					return nil
+				},
+			})
+			_, c, root := serveTree(t, knows{tree, known}, nfs.Options{RetryFor: time.Minute})
+			_, hasty, _ := serveTree(t, knows{tree, known}, nfs.Options{RetryFor: 300 * time.Millisecond})
+			file := must(c.Create(root, "file", nfstest.Guarded))(t)
+			left.Store(2)
+			must(c.Write(file, 0, make([]byte, 40_000), nfstest.FileSync))(t)
+			for _, n := range []uint32{10, 40_000} {
+				left.Store(3)
+				if r, err := c.Read(file, 0, n); err != nil || len(r.Data) != int(n) {
+					t.Errorf("READ of %d: %d bytes, %v", n, len(r.Data), err)
+				}
+				left.Store(1 << 30)
+				began := time.Now()
+				if _, err := hasty.Read(file, 0, n); err != nfstest.Jukebox || time.Since(began) < 300*time.Millisecond {
+					t.Errorf("READ of %d that can't be: %v after %v", n, err, time.Since(began))
+				}
+			}
+			left.Store(3)
+			if h, _, err := c.Lookup(root, "file"); err != nil || !bytes.Equal(h, file) {
+				t.Errorf("LOOKUP: %x, %v", h, err)
+			}
+			must(c.Read(file, 0, 10))(t)
+		})
+	}
 }
 
 // TestDamaged lets one part of a file be damaged: exactly the reads that touch

@@ -3,6 +3,7 @@ package nfs
 import (
 	"slices"
 	"sync"
+	"time"
 )
 
 // lane is a kind of work with workers of its own, so that one kind never waits
@@ -55,8 +56,10 @@ type account struct {
 	held    int64
 	pending int // jobs that no worker has begun, none of which is part of held
 	queues  [lanes][]queued
+	running int       // jobs that a worker has
 	room    sync.Cond // L is the sched's mu
 	dead    bool
+	late    bool // drain has waited long enough
 }
 
 type queued struct {
@@ -102,6 +105,22 @@ func (s *sched) close(a *account) {
 	a.dead = true
 	a.room.Broadcast()
 	s.startAll()
+}
+
+// drain waits until no worker has a job of a, which is closed, at most for d.
+func (s *sched) drain(a *account, d time.Duration) {
+	late := time.AfterFunc(d, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		a.late = true
+		a.room.Broadcast()
+	})
+	defer late.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a.running > 0 && !a.late {
+		a.room.Wait()
+	}
 }
 
 type verdict uint8
@@ -268,6 +287,7 @@ func (s *sched) next(l lane) (*account, queued, bool) {
 			lane.ready = append(lane.ready, a)
 		}
 		a.pending--
+		a.running++
 		s.held -= pendingBytes
 		a.room.Signal()
 		s.feed()
@@ -292,6 +312,8 @@ func (s *sched) work(l lane, a *account, q queued) {
 			q.job.run()
 		}
 		s.mu.Lock()
+		a.running--
+		a.room.Signal()
 		if a, q, ok = s.next(l); !ok {
 			s.lanes[l].busy--
 		}

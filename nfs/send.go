@@ -123,6 +123,7 @@ func (s *sender) settle(rest *reply) {
 		s.hand(rest)
 	default:
 		s.writing = false
+		s.wake.Broadcast()
 	}
 	s.mu.Unlock()
 }
@@ -130,7 +131,7 @@ func (s *sender) settle(rest *reply) {
 // hand lets the goroutine write.
 func (s *sender) hand(current *reply) {
 	s.writing, s.handed, s.current = true, true, current
-	s.wake.Signal()
+	s.wake.Broadcast()
 }
 
 func (s *sender) enqueue(r *reply) {
@@ -172,6 +173,7 @@ func (s *sender) loop() {
 				return
 			}
 			s.writing, s.handed = false, false
+			s.wake.Broadcast()
 			continue
 		}
 		dead := s.dead
@@ -184,11 +186,28 @@ func (s *sender) loop() {
 	}
 }
 
+// drain waits until all that there is to send has been sent, at most for d.
+func (s *sender) drain(d time.Duration) {
+	late := false
+	timer := time.AfterFunc(d, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.wake.Broadcast()
+	})
+	defer timer.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.writing && !s.dead && !late {
+		s.wake.Wait()
+	}
+}
+
 // close makes an end: nothing is written any more.
 func (s *sender) close() {
 	s.mu.Lock()
 	s.dead = true
-	s.wake.Signal()
+	s.wake.Broadcast()
 	s.mu.Unlock()
 	_ = s.nc.Close()
 }

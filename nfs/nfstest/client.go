@@ -80,6 +80,9 @@ func NewClient(nc net.Conn) *Client {
 // Close closes the connection. Calls under way fail.
 func (c *Client) Close() error { return c.nc.Close() }
 
+// Addr is the server's address.
+func (c *Client) Addr() net.Addr { return c.nc.RemoteAddr() }
+
 // SetXID makes n the transaction id of the next call.
 func (c *Client) SetXID(n uint32) { c.xid.Store(n - 1) }
 
