@@ -69,7 +69,7 @@ func (r *restarted) restart(line string) {
 func TestKernelClient(t *testing.T) {
 	vmtest.Need(t, "go")
 	s := startRestarted(t)
-	flags, run := "-ops 60 -files 60 -loops 4", "(basic|open|fsx)"
+	flags, run := "-ops 30 -loops 1", "(basic|open|fsx)"
 	if os.Getenv("HOLDFAST_LONG") != "" {
 		flags, run = "-ops 1000 -files 10000 -loops 20", "."
 	}
@@ -77,13 +77,13 @@ func TestKernelClient(t *testing.T) {
 		Modules: []string{"nfsv3"},
 		Network: true,
 		Files:   map[string]string{"test": vmtest.TestBinary(t, "holdfast/nfs/mounttest")},
-		Limit:   20 * time.Minute,
+		Limit:   40 * time.Minute,
 		Line:    s.restart,
 		Script: fmt.Sprintf(`set -e
 mount -t nfs -o vers=3,tcp,hard,nolock,port=%[1]d,mountport=%[1]d,mountproto=tcp,addr=10.0.2.2 10.0.2.2:/data /mnt
 grep ' nfs ' /proc/mounts
 mkdir /mnt/test
-/test -test.v -test.timeout 15m -test.run '^TestGroups$/%[3]s' -dir /mnt/test -align 512 -middle %[2]s
+/test -test.v -test.timeout 40m -test.run '^TestGroups$/%[3]s' -dir /mnt/test -align 512 -middle %[2]s
 umount /mnt
 cat /proc/uptime
 `, s.port, flags, run),

@@ -79,7 +79,7 @@ func (m *Machine) qemuArgs(kernel, initrd, console string) []string {
 		"-m", fmt.Sprint(cmp.Or(m.MemoryMiB, 256)), "-smp", fmt.Sprint(cmp.Or(m.CPUs, 1)),
 		"-kernel", kernel, "-initrd", initrd,
 		// What the kernel would measure or wait for on real machines.
-		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check mitigations=off nokaslr tsc=reliable random.trust_cpu=on i8042.noaux audit=0",
+		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check mitigations=off nokaslr clocksource=hpet random.trust_cpu=on i8042.noaux audit=0",
 		"-serial", "file:" + console, "-serial", "stdio",
 		"-device", "virtio-rng-pci",
 	}
