@@ -64,6 +64,10 @@ func (sampleReader) Open(_ context.Context, d guest.Disk, v guest.Volume) (fs.Tr
 	}
 	tree := sample()
 	switch v.Format {
+	case "many":
+		return manyFiles(), nil
+	case "trap":
+		return trap{manyFiles()}, nil
 	case "sample":
 		return tree, nil
 	case "bare":
@@ -394,7 +398,7 @@ func TestHarm(t *testing.T) {
 		{"panic", "the reader panicked: runtime error: index out of range", fs.ErrDamaged, true},
 		{"crash", `volume 1: the reading process ended \(exit status 2: panic: in a goroutine of the reader's\)`, fs.ErrRetry, false},
 		{"spin", "volume 1: look up a name: took more than 1s of processor time", fs.ErrDamaged, false},
-		{"hang", "volume 1: look up a name: took more than 2s without reading", fs.ErrDamaged, false},
+		{"hang", "volume 1: look up a name: took more than 6s without reading", fs.ErrDamaged, false},
 		{"eat", "out of memory|failed to allocate", fs.ErrRetry, false}, // the latter with the race detector
 	}
 	for _, tt := range tests {
@@ -405,7 +409,7 @@ func TestHarm(t *testing.T) {
 			case "spin":
 				opt.CPU = time.Second
 			case "hang":
-				opt.Wall = 2 * time.Second
+				opt.Wall = 6 * time.Second
 			}
 			c, d := start(t, opt), sampleDisk(t)
 			tree := open(t, c, d, volume(d, "moody"))

@@ -28,18 +28,8 @@ type page struct {
 // pages are the parts of directories that were read last: who reads a directory
 // in small parts, or looks at each entry, asks the process once for many.
 type pages struct {
-	mu    sync.Mutex
-	list  []*page // the newest first
-	files int     // in the page that was asked for last
-}
-
-// readsFiles is told how many files were begun to be read since the last page
-// was asked for, and says whether that is a good part of those in it: then
-// whoever lists directories reads the files too, as a copy does.
-func (p *pages) readsFiles(begun int) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return begun > 0 && begun >= p.files/4
+	mu   sync.Mutex
+	list []*page // the newest first
 }
 
 // find returns the entries of dir behind a cookie, as far as they are at hand.
@@ -78,12 +68,6 @@ func (g *page) index(after uint64) int {
 func (p *pages) add(g *page) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.files = 0
-	for i := range g.entries {
-		if a := g.entries[i].Attr; a != nil && a.Type == fs.TypeFile && a.Size > 0 {
-			p.files++
-		}
-	}
 	if len(p.list) < maxPages {
 		p.list = append(p.list, nil)
 	}
@@ -122,14 +106,27 @@ func (t *tree) ReadDir(ctx context.Context, dir fs.ID, cookie uint64, fn func(fs
 	}
 }
 
-// page asks for a part of a directory.
+// page asks for a part of a directory, with the extents of its files if those are
+// being read too. If it can't be had with them, they may be the reason.
 func (t *tree) page(ctx context.Context, f frame, dir fs.ID, cookie uint64) (*page, error) {
+	ahead := t.ahead.withDirectory(t.extents.uses())
+	g, err := t.askPage(ctx, f, dir, cookie, ahead)
+	if !ahead || !harmful(err) {
+		return g, err
+	}
+	if g, err = t.askPage(ctx, f, dir, cookie, false); err == nil {
+		t.ahead.off.Store(true)
+	}
+	return g, err
+}
+
+func (t *tree) askPage(ctx context.Context, f frame, dir fs.ID, cookie uint64, ahead bool) (*page, error) {
 	n := uint32(nextPage)
 	if cookie == 0 {
 		n = firstPage
 	}
 	g := &page{dir: dir, after: cookie}
-	f = append(frame{}, f...).u64(cookie).u32(n).flag(t.pages.readsFiles(t.extents.begins()))
+	f = append(frame{}, f...).u64(cookie).u32(n).flag(ahead)
 	err := t.ask(ctx, kindReadDir, f, func(c *cursor) (err error) {
 		g.last = c.flag()
 		if g.entries, err = c.entries(cookie); err != nil {
@@ -138,37 +135,11 @@ func (t *tree) page(ctx context.Context, f frame, dir fs.ID, cookie uint64) (*pa
 		if len(g.entries) == 0 && !g.last {
 			return damaged("inode %d: the directory does not go on", dir.Ino)
 		}
-		return t.takeAhead(c, g)
+		_, err = t.takeAhead(c, ids(g.entries))
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return g, nil
-}
-
-// takeAhead takes the extents of files that came with their directory.
-func (t *tree) takeAhead(c *cursor, g *page) error {
-	spans := []*span{}
-	for range c.count(4 + 1 + 4) {
-		i := int(c.u32())
-		if i >= len(g.entries) || c.bad {
-			return errProtocol
-		}
-		s, err := c.ahead(g.entries[i].ID, t.vol.Size)
-		if err != nil {
-			return err
-		}
-		if s != nil {
-			spans = append(spans, s)
-		}
-	}
-	if err := c.end(); err != nil {
-		return err
-	}
-	for _, s := range spans {
-		if !t.extents.known(s.id) {
-			t.extents.add(s)
-		}
-	}
-	return nil
 }

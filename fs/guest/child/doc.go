@@ -47,6 +47,7 @@
 //	close   → tree
 //	attr, lookup, readDir, readLink, readAt, extents, statfs, xattrs, xattr,
 //	streams → tree, then the arguments of the method
+//	ahead   → tree, inodes of files of which the first extents are wanted
 //	cancel  → the number is that of the question which needs no answer any more
 //	answer  ← an error (zero length and bits if none), then the results
 //	read    ← disk, offset, length
@@ -54,7 +55,8 @@
 //
 // The answer to readDir has the attributes of the entries and, when the parent
 // sees that the files are being read too, their first extents: a tree of small
-// files then takes one question for each directory.
+// files then takes one question for each directory. Where that was not seen, the
+// extents of files that follow in a directory are asked for together (ahead.go).
 //
 // An error is uint16 bits for the sentinels that it wraps, uint64 number of the
 // disk's error that caused it, or 0, and text. See wire.go and message.go.

@@ -27,7 +27,7 @@ type span struct {
 	off, end int64
 	extents  []fs.Extent // without a gap, from off to end
 	last     bool        // end is the file's
-	ahead    bool        // it came with the directory, and was not used yet
+	ahead    bool        // nobody asked for it, or used it yet
 }
 
 func endOf(list []fs.Extent) int64 {
@@ -41,7 +41,7 @@ type extentCache struct {
 	spans map[fs.ID]*list.Element // of *span
 	order list.List               // the newest first
 	kept  int
-	begun int // files whose beginning was asked for since begins was called
+	used  int // spans that came ahead and were used since uses was called
 }
 
 // find returns the span that has the byte at off, or the end if that is at or
@@ -51,15 +51,12 @@ func (c *extentCache) find(id fs.ID, off int64) *span {
 	defer c.mu.Unlock()
 	e := c.spans[id]
 	if e == nil {
-		if off == 0 {
-			c.begun++
-		}
 		return nil
 	}
 	s := e.Value.(*span)
 	if s.ahead {
 		s.ahead = false
-		c.begun++
+		c.used++
 	}
 	if off < s.off || off >= s.end && !s.last {
 		return nil
@@ -68,12 +65,12 @@ func (c *extentCache) find(id fs.ID, off int64) *span {
 	return s
 }
 
-// begins returns how many files were begun to be read since it was last called.
-func (c *extentCache) begins() int {
+// uses returns how many spans that came ahead were used since it was last called.
+func (c *extentCache) uses() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := c.begun
-	c.begun = 0
+	n := c.used
+	c.used = 0
 	return n
 }
 
@@ -130,6 +127,11 @@ func cut(e fs.Extent, off int64) fs.Extent {
 func (t *tree) span(ctx context.Context, id fs.ID, off int64) (*span, error) {
 	if s := t.extents.find(id, off); s != nil {
 		return s, nil
+	}
+	if off == 0 && t.fetch(ctx, id) {
+		if s := t.extents.find(id, 0); s != nil {
+			return s, nil
+		}
 	}
 	f, err := t.about(id)
 	if err != nil {

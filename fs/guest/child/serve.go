@@ -274,6 +274,12 @@ func ask(ctx context.Context, t fs.Tree, kind kind, id fs.ID, c *cursor) (frame,
 		return askBytes(ctx, t, id, c.i64(), int(min(c.u32(), maxRead)))
 	case kindExtents:
 		return askExtents(ctx, t, id, c.i64(), int(min(c.u32(), nextExtents)))
+	case kindAhead:
+		list, err := c.inodes(id)
+		if err != nil {
+			return nil, err
+		}
+		return askSpans(ctx, t, newFrame(4096).fault(nil), list, nil), nil
 	case kindStatFS:
 		st, err := t.StatFS(ctx, id)
 		return f.statfs(&st), err
@@ -327,19 +333,28 @@ func askDir(ctx context.Context, t fs.Tree, dir fs.ID, cookie uint64, n int, ahe
 	if !ahead {
 		return f.u32(0), nil
 	}
-	return askAhead(ctx, t, f, entries), nil
+	return askSpans(ctx, t, f, ids(entries), func(i int) *fs.Attr { return entries[i].Attr }), nil
 }
 
 // aheadExtents is how many extents of a file come with its directory: most
 // files have no more, and a file with many is asked about when it is read.
 const aheadExtents = 4
 
-// askAhead appends the extents of the files among entries.
-func askAhead(ctx context.Context, t fs.Tree, f frame, entries []fs.Entry) frame {
+// askSpans appends the extents of the files in list, as far as they fit. known
+// tells what an inode is, if that is known.
+func askSpans(ctx context.Context, t fs.Tree, f frame, ids []fs.ID, known func(i int) *fs.Attr) frame {
 	at, n := len(f), uint32(0)
 	f = f.u32(0)
-	for i := range entries {
-		a := entries[i].Attr
+	for i, id := range ids {
+		if len(f) > maxBody-4096 || ctx.Err() != nil {
+			break
+		}
+		var a *fs.Attr
+		if known != nil {
+			a = known(i)
+		} else if got, err := t.Attr(ctx, id); err == nil {
+			a = &got
+		}
 		if a == nil || a.Type != fs.TypeFile || a.Size == 0 {
 			continue
 		}

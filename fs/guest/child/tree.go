@@ -34,6 +34,7 @@ type tree struct {
 
 	pages   pages
 	extents extentCache
+	ahead   ahead
 }
 
 func newTree(c *Child, d guest.Disk, v guest.Volume) *tree {

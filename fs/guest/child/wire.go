@@ -46,12 +46,13 @@ const (
 	kindAnswer
 	kindRead
 	kindBlock
+	kindAhead
 )
 
 var kindNames = [...]string{
 	"", "config", "hello", "layout", "open", "close", "describe an inode", "look up a name", "read a directory", "read a link",
 	"read a file", "ask for extents", "ask about the file system", "list attributes", "read an attribute", "list streams",
-	"cancel", "answer", "read", "block",
+	"cancel", "answer", "read", "block", "ask for the extents of several files",
 }
 
 func (k kind) String() string {
