@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
@@ -84,5 +85,65 @@ func TestConforms(t *testing.T) {
 				},
 			})
 		})
+	}
+}
+
+// TestCutIsForGood cuts a large file shorter and the power right after the
+// journal knows, before the file beside it does. Made longer again, it has zeros
+// where the old bytes were.
+func TestCutIsForGood(t *testing.T) {
+	const long, short = 3*unitBytes - 5000, 2*unitBytes - 9000
+	b := newBench(t, Options{})
+	faulty := vfs.NewFaulty(b.mem)
+	if err := b.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if b.s, err = Open(faulty, b.opt); err != nil {
+		t.Fatal(err)
+	}
+	c, err := b.s.Create(t.Context(), b.s.Root(), "swap", fs.Creation{}, fs.SetAttr{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := c.Object.ID
+	if _, err := b.s.WriteAt(t.Context(), id, bytes.Repeat([]byte{7}, long), 0, true); err != nil {
+		t.Fatal(err)
+	}
+	var clones []*vfs.Mem
+	faulty.OnOp(func(_ int, op vfs.Op) { clones = append(clones, b.mem.CrashClone(vfs.CrashOptions{})) })
+	if _, err := b.s.SetAttr(t.Context(), id, fs.SetAttr{Set: fs.SetSize, Size: short}); err != nil {
+		t.Fatal(err)
+	}
+	faulty.OnOp(nil)
+	cut := 0
+	for i, mem := range append(clones, b.mem.CrashClone(vfs.CrashOptions{})) {
+		s, err := Open(mem, b.opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Attr(t.Context(), id)
+		if err == nil && a.Size == short {
+			cut++
+		}
+		if err == nil {
+			_, err = s.SetAttr(t.Context(), id, fs.SetAttr{Set: fs.SetSize, Size: long})
+		}
+		p := make([]byte, long)
+		if n, rerr := s.ReadAt(t.Context(), id, p, 0); n < len(p) {
+			t.Fatal(n, err, rerr)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Size == short && !bytes.Equal(p, append(bytes.Repeat([]byte{7}, short), make([]byte, long-short)...)) {
+			t.Errorf("power cut before operation %d: bytes that were cut off are there again", i)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if cut < 2 {
+		t.Errorf("the file was cut in %d of %d cases", cut, len(clones)+1)
 	}
 }

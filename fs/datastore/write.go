@@ -58,9 +58,11 @@ func (t *tree) setAttr(id fs.ID, set fs.SetAttr) (c fs.Touched, err error) {
 
 // beforeSet does what must be durable before attributes are set: what was
 // written so far, where the file is large, and its bytes in a file of their own
-// when it becomes so. io is held alone.
+// when it becomes so. A large file that gets another size is opened, which takes
+// off what a cut left that a crash came after: it would be there again should the
+// file become longer. io is held alone.
 func (t *tree) beforeSet(f *largeFile, set fs.SetAttr) error {
-	var large, pending bool
+	var large, pending, sized bool
 	err := t.view(func() (uint64, error) {
 		n, err := t.get(f.id)
 		if err == nil {
@@ -71,17 +73,23 @@ func (t *tree) beforeSet(f *largeFile, set fs.SetAttr) error {
 		}
 		large = n.keep == keepInline && set.Set&fs.SetSize != 0 && set.Size > inlineBytes
 		pending = n.keep == keepLarge && n.pending()
+		sized = n.keep == keepLarge && set.Set&fs.SetSize != 0 && set.Size != n.length()
 		return n.lsn, nil
 	})
 	switch {
 	case err != nil:
 		return err
-	case pending:
-		return f.commit()
 	case large:
 		return f.spill()
+	case pending:
+		err = f.commit()
 	}
-	return nil
+	if err == nil && sized {
+		if err = f.usable(); err == nil {
+			_, err = f.handle()
+		}
+	}
+	return err
 }
 
 // maySet says why attributes can't be set. mu is held.
