@@ -138,6 +138,7 @@ func (t *tree) failed(cause error) {
 	}
 	st.settle()
 	t.adopt(st)
+	t.leaseLSN, t.forgotLSN = 0, 0 // they may be among those lost
 	if !first {
 		t.readOnly = fmt.Errorf("%w: its journal failed twice: %w", fs.ErrReadOnly, cause)
 		return

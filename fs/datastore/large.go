@@ -6,6 +6,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"sync"
+	"sync/atomic"
 
 	"holdfast/fs"
 	"holdfast/repo/vfs"
@@ -23,9 +24,11 @@ type largeFile struct {
 	// units are written. It comes before tree.ioMu.
 	io sync.RWMutex
 
-	mu     sync.Mutex // guards the rest
+	mu     sync.Mutex // guards the next two
 	f      vfs.File
 	failed error // a sync did: what was written may be gone, and the file is not written again
+
+	dirty  atomic.Int64 // bytes written since the last sync began, at least
 	rounds rounds
 }
 
@@ -34,6 +37,9 @@ type largeFiles struct {
 	mu   sync.Mutex
 	open map[uint64]*largeFile
 }
+
+// dirtyBytes is how many bytes of a file wait for a Commit at most.
+const dirtyBytes = 64 << 20
 
 // maxOpen is how many files of a tree that nobody uses stay open.
 const maxOpen = 32
@@ -62,7 +68,7 @@ func (f *largeFile) done() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.failed == nil && (f.f == nil || len(l.open) > maxOpen && f.t.idle(f.id)) {
+	if f.failed == nil && (f.f == nil || len(l.open) > maxOpen && f.dirty.Load() == 0) {
 		f.close()
 		delete(l.open, local(f.id))
 	}
@@ -77,14 +83,6 @@ func (f *largeFile) close() {
 		f.t.s.opt.Log.Warn("close a file of the datastore", "session", f.t.number, "inode", local(f.id), "err", err)
 	}
 	f.f = nil
-}
-
-// idle says that a file has no bytes that wait for a Commit.
-func (t *tree) idle(id fs.ID) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	n := t.st.nodes[local(id)]
-	return n == nil || n.soft == nil
 }
 
 func (f *largeFile) name() string { return largeName(f.t.dir, local(f.id)) }
@@ -224,6 +222,7 @@ func (f *largeFile) writeLarge(p []byte, off int64, sync, alone bool) (w fs.Writ
 			return w, true, spaceError(err)
 		}
 	}
+	dirty := f.dirty.Add(int64(len(p)))
 	if err := writeOld(h, &fresh, p, off); err != nil {
 		return w, true, spaceError(err)
 	}
@@ -236,7 +235,7 @@ func (f *largeFile) writeLarge(p []byte, off int64, sync, alone bool) (w fs.Writ
 		f.t.soft.units += fresh.count
 		f.t.soft.live += live
 	})
-	if err == nil && sync {
+	if err == nil && (sync || dirty > dirtyBytes) {
 		err = f.commit()
 		w.Durable = true
 	}
@@ -377,6 +376,7 @@ func (f *largeFile) harden() error {
 	if err != nil {
 		return err
 	}
+	dirty := f.dirty.Load()
 	if !pending {
 		err = vfs.SyncData(h)
 	} else {
@@ -385,6 +385,7 @@ func (f *largeFile) harden() error {
 	if err != nil {
 		return f.fail(err)
 	}
+	f.dirty.Add(-dirty)
 	if !pending {
 		return nil
 	}

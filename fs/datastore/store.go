@@ -65,8 +65,9 @@ const (
 
 func sessionDir(number uint32) string { return fmt.Sprintf("s%06x", number) }
 
-// Create makes an empty store in fsys. io/fs.ErrExist when there is one. What a
-// Create that did not finish left is in nobody's way.
+// Create makes an empty store in fsys. io/fs.ErrExist when there is one, or
+// sessions without one. What a Create that did not finish left is in nobody's
+// way.
 func Create(fsys vfs.FS, opt Options) error {
 	if err := create(fsys, opt.withDefaults()); err != nil {
 		return fmt.Errorf("create datastore: %w", spaceError(err))
@@ -81,35 +82,23 @@ func create(fsys vfs.FS, opt Options) error {
 	case !errors.Is(err, iofs.ErrNotExist):
 		return err
 	}
-	if err := removeDir(fsys, newDir); err != nil {
+	switch numbers, err := sessionDirs(fsys); {
+	case err != nil:
 		return err
-	}
-	if err := fsys.Mkdir(newDir); err != nil {
-		return err
-	}
-	st := newState()
-	now := fs.TimeOf(opt.Now())
-	root := &inode{ino: rootIno, typ: fs.TypeDir, perm: 0o755, nlink: 2, parent: rootIno, atime: now, mtime: now, ctime: now, btime: now}
-	if err := st.apply(root); err != nil {
-		return err
+	case len(numbers) > 0:
+		return &iofs.PathError{Op: "create beside", Path: sessionDir(numbers[0]), Err: iofs.ErrExist}
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
-	j, err := createJournal(fsys, newDir, id, 0, st.snapshot(nil))
-	if err == nil {
-		err = j.close()
+	if err := makeRoot(fsys, id, newRoot(opt)); err != nil {
+		return err
 	}
-	if err == nil {
-		err = fsys.Rename(newDir, rootDir)
-	}
-	if err == nil {
-		err = fsys.SyncDir(".")
-	}
-	return err
+	return placeRoot(fsys)
 }
 
 // Open opens the store in fsys. io/fs.ErrNotExist when there is none, ErrBusy
-// when it is open elsewhere. It reads journals and nothing else: names, attributes
+// when it is open elsewhere, fs.ErrDamaged when the root is, for which there is
+// Rebuild. It reads journals and nothing else: names, attributes
 // and handles of all sessions work when it returns, their disks once attached.
 // A session whose journal is damaged is offline, alone; Sessions tells why.
 func Open(fsys vfs.FS, opt Options) (*Store, error) {
@@ -122,6 +111,9 @@ func Open(fsys vfs.FS, opt Options) (*Store, error) {
 
 func (s *Store) open() (err error) {
 	if _, err := s.fs.Stat(rootDir); err != nil {
+		if numbers, _ := sessionDirs(s.fs); len(numbers) > 0 && errors.Is(err, iofs.ErrNotExist) {
+			return fmt.Errorf("%w: sessions without a root; Rebuild makes one", fs.ErrDamaged)
+		}
 		return err
 	}
 	if s.lock, err = s.fs.Lock(lockName, vfs.Exclusive); err != nil {
@@ -134,7 +126,7 @@ func (s *Store) open() (err error) {
 	s.root = newTree(s, 0, rootDir)
 	s.trees[0] = s.root
 	if err := s.root.load(); err != nil {
-		return fmt.Errorf("the root's journal, without which sessions have no names: %w", err)
+		return fmt.Errorf("the root, without which sessions have no names; Rebuild makes one of them: %w", err)
 	}
 	s.id = s.root.j.id
 	if err := s.openSessions(); err != nil {

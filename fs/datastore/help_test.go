@@ -1,0 +1,5 @@
+package datastore
+
+import "context"
+
+var ctx = context.Background()
