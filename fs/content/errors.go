@@ -43,6 +43,7 @@ var turns = []struct {
 	{wraps(repo.ErrTime), fs.ErrInvalid},
 	{wraps(repo.ErrName), fs.ErrInvalid},
 	{wraps(repo.ErrMachine), fs.ErrInvalid},
+	{wraps(repo.ErrMachineFiles), fs.ErrDamaged},
 	{wraps(repo.ErrExists), fs.ErrInvalid},
 	{wraps(repo.ErrChanges), fs.ErrInvalid},
 	{wraps(repo.ErrShortSource), fs.ErrInvalid},

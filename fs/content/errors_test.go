@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
-	"strings"
 	"testing"
 
 	"holdfast/fs"
+	"holdfast/fs/treetest"
 	"holdfast/image/vmdk"
 	"holdfast/repo"
 )
@@ -33,6 +30,7 @@ func TestErrors(t *testing.T) {
 		"ErrTime":          {repo.ErrTime, fs.ErrInvalid},
 		"ErrName":          {repo.ErrName, fs.ErrInvalid},
 		"ErrMachine":       {repo.ErrMachine, fs.ErrInvalid},
+		"ErrMachineFiles":  {repo.ErrMachineFiles, fs.ErrDamaged},
 		"ErrReadOnly":      {repo.ErrReadOnly, fs.ErrReadOnly},
 		"ErrNoSigner":      {repo.ErrNoSigner, fs.ErrPermission},
 		"ErrChanges":       {repo.ErrChanges, fs.ErrInvalid},
@@ -50,7 +48,7 @@ func TestErrors(t *testing.T) {
 		"*BusyError":      {&repo.BusyError{}, fs.ErrRetry},
 		"*AmbiguousError": {&repo.AmbiguousError{}, fs.ErrInvalid},
 	}
-	for _, name := range declared(t) {
+	for _, name := range treetest.Sentinels(t, "../../repo/errors.go") {
 		if _, ok := sentinels[name]; !ok {
 			t.Errorf("repo.%s is not in this table", name)
 		}
@@ -71,33 +69,4 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%v becomes %v", err, got)
 		}
 	}
-}
-
-// declared lists the errors that package repo declares.
-func declared(t *testing.T) []string {
-	f, err := parser.ParseFile(token.NewFileSet(), "../../repo/errors.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []string
-	for _, d := range f.Decls {
-		g, ok := d.(*ast.GenDecl)
-		if !ok {
-			continue
-		}
-		for _, s := range g.Specs {
-			switch s := s.(type) {
-			case *ast.ValueSpec:
-				if name := s.Names[0].Name; strings.HasPrefix(name, "Err") {
-					list = append(list, name)
-				}
-			case *ast.TypeSpec:
-				list = append(list, "*"+s.Name.Name)
-			}
-		}
-	}
-	if len(list) < 25 {
-		t.Fatalf("found %q only", list)
-	}
-	return list
 }
