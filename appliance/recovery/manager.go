@@ -51,6 +51,7 @@ type Options struct {
 	Now func() time.Time // nil: time.Now
 
 	redirect redirect.Options // smaller ones for tests
+	targets  targets          // of another kind for tests
 }
 
 // Repository is where restore points are.
@@ -99,6 +100,9 @@ func Open(ctx context.Context, opt Options) (_ *Manager, err error) {
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.targets == nil {
+		opt.targets = realTargets{}
 	}
 	if opt.Retry == 0 {
 		opt.Retry = defaultRetry
@@ -208,7 +212,8 @@ func (m *Manager) bringBack(s *session) {
 // Store is the tree to serve. It is good until Close.
 func (m *Manager) Store() *datastore.Store { return m.store }
 
-// Wait waits until every session is there again or offline, or ctx ends.
+// Wait waits until every session is there again or offline, and what was
+// interrupted is finished or undone, or ctx ends.
 func (m *Manager) Wait(ctx context.Context) error {
 	for {
 		if !slices.ContainsFunc(m.list(), (*session).pending) {

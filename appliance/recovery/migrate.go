@@ -1,9 +1,11 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 
@@ -87,32 +89,35 @@ func (m *Manager) migrate(ctx context.Context, s *session, opt MigrateOptions) e
 // migrateDisk copies one disk and switches it over. The record names the target
 // before that is made, so that a file found there later is known as ours.
 func (m *Manager) migrateDisk(ctx context.Context, s *session, i int, disk *redirect.Disk, to string, progress *migrateProgress) error {
-	to, err := targetPath(to)
+	to, err := m.opt.targets.path(to)
 	if err != nil {
 		return err
 	}
-	resumed := s.snapshot().Disks[i].Target == to
-	t, err := openTarget(to, disk.Size(), !resumed)
-	if err != nil {
-		return fmt.Errorf("%w: %w", redirect.ErrTarget, err)
+	before := s.snapshot().Disks[i].Target
+	if before != to {
+		if there, err := m.opt.targets.isFile(to); err != nil || there {
+			return fmt.Errorf("%w: %s: %w", redirect.ErrTarget, to, cmp.Or(err, errFileThere))
+		}
 	}
 	err = s.change(m.opt.State, func(rec *record) { rec.Disks[i].Target = to })
-	if err == nil {
-		err = t.prepare(disk.Size())
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		w := &watched{target: t, progress: progress}
-		err = disk.Migrate(ctx, to, w)
-		w.forget()
+	t, err := m.opt.targets.open(to, disk.Size())
+	if err != nil {
+		err = fmt.Errorf("%w: %w", redirect.ErrTarget, err)
+		return errors.Join(err, s.change(m.opt.State, func(rec *record) { rec.Disks[i].Target = before }))
 	}
-	if err == nil {
-		return nil
-	}
-	if disk.Target() != "" {
+	w := &watched{migrationTarget: t, progress: progress}
+	err = disk.Migrate(ctx, to, w)
+	w.forget()
+	if err == nil || disk.Target() != "" {
 		return err // it is the session's now
 	}
 	return errors.Join(err, t.Close())
 }
+
+var errFileThere = fmt.Errorf("%w; a new file is wanted", os.ErrExist)
 
 // migrateProgress counts what was copied and what was read back.
 type migrateProgress struct {
@@ -127,16 +132,34 @@ func (p *migrateProgress) add(n int) {
 	}
 }
 
+// targets are the files and devices that disks can be migrated to.
+type targets interface {
+	// path makes a path one that means the same after a restart.
+	path(path string) (string, error)
+
+	// isFile says whether there is a file.
+	isFile(path string) (bool, error)
+
+	// open opens a target, for this process alone. For a disk of size bytes it
+	// makes the file if it isn't there, and as long; 0: it is there already.
+	open(path string, size int64) (migrationTarget, error)
+}
+
+type migrationTarget interface {
+	redirect.Target
+	DropCache(off, n int64) error
+}
+
 // watched is a target that tells how far its copy is: both passes read each byte
 // of it once.
 type watched struct {
-	*target
+	migrationTarget
 	mu       sync.Mutex
 	progress *migrateProgress
 }
 
 func (w *watched) ReadAt(p []byte, off int64) (int, error) {
-	n, err := w.target.ReadAt(p, off)
+	n, err := w.migrationTarget.ReadAt(p, off)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.progress != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"holdfast/fs/datastore"
 	"holdfast/image/redirect"
@@ -27,6 +28,7 @@ type session struct {
 	doing   string // what holds op, for people
 	stop    func() // cancels that
 	tried   bool   // it was tried to bring it back
+	settles bool   // what was interrupted is being finished
 	err     error  // why it is offline
 	layer   *redirect.Session
 	reader  *repo.Reader // nil when all is migrated
@@ -72,7 +74,7 @@ func (s *session) offline() bool {
 func (s *session) pending() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.layer == nil && !s.tried
+	return s.layer == nil && !s.tried || s.settles
 }
 
 // begin claims the session unless something else has it.
@@ -85,12 +87,21 @@ func (s *session) end() {
 	s.op.Unlock()
 }
 
-// claim is begin for a verb that can be given up by what it returns.
+// claim is begin for a verb, whose context it returns. It waits for what nobody has
+// asked for.
 func (s *session) claim(ctx context.Context, doing string) (context.Context, error) {
-	if !s.begin() {
+	for !s.begin() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		return nil, fmt.Errorf("%w: %s: %s", ErrBusy, s.rec.Name, cmp.Or(s.doing, "it is being brought back"))
+		other, name := s.doing, s.rec.Name
+		s.mu.Unlock()
+		if other != "" {
+			return nil, fmt.Errorf("%w: %s: %s", ErrBusy, name, other)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(claimPoll):
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s.mu.Lock()
@@ -98,6 +109,8 @@ func (s *session) claim(ctx context.Context, doing string) (context.Context, err
 	s.doing, s.stop = doing, cancel
 	return ctx, nil
 }
+
+const claimPoll = 5 * time.Millisecond
 
 // giveUp has the verb that is under way end.
 func (s *session) giveUp() {
@@ -155,7 +168,7 @@ func (m *Manager) attach(ctx context.Context, s *session) (err error) {
 		return errors.Join(err, m.store.Offline(rec.Number, err))
 	}
 	s.mu.Lock()
-	s.layer, s.reader, s.err, s.tried = layer, reader, nil, true
+	s.layer, s.reader, s.err, s.tried, s.settles = layer, reader, nil, true, true
 	s.mu.Unlock()
 	m.work.Go(func() { m.settle(s) })
 	return nil
@@ -205,7 +218,7 @@ func (m *Manager) specs(rec *record, reader *repo.Reader) ([]redirect.DiskSpec, 
 func (m *Manager) redirectOptions(rec *record) redirect.Options {
 	opt := m.opt.redirect
 	opt.QuotaBytes, opt.Log, opt.Now = m.opt.QuotaBytes, m.log.With("session", rec.Name), m.opt.Now
-	opt.OpenTarget = func(_, name string) (redirect.Target, error) { return openTarget(name, 0, false) }
+	opt.OpenTarget = func(_, name string) (redirect.Target, error) { return m.opt.targets.open(name, 0) }
 	return opt
 }
 
@@ -224,6 +237,11 @@ func disksOf(rec *record, layer *redirect.Session) map[string]datastore.Disk {
 func (m *Manager) settle(s *session) {
 	s.op.Lock()
 	defer s.end()
+	defer func() {
+		s.mu.Lock()
+		s.settles = false
+		s.mu.Unlock()
+	}()
 	layer, _, err := s.online()
 	if err != nil || m.ctx.Err() != nil {
 		return

@@ -14,13 +14,12 @@ import (
 // target is a file or block device that a disk is migrated to. Only this process
 // has it: a device by O_EXCL, which the kernel refuses for one that is mounted or
 // otherwise in use; a file by a lock, and by looking whether a loop device has it.
-type target struct {
-	f      *os.File
-	device bool
-}
+type target struct{ f *os.File }
 
-// targetPath makes a target's path one that means the same after a restart.
-func targetPath(path string) (string, error) {
+// realTargets are those of this machine.
+type realTargets struct{}
+
+func (realTargets) path(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
@@ -36,57 +35,53 @@ func targetPath(path string) (string, error) {
 	return path, nil
 }
 
-// openTarget opens a target for a disk of size bytes, 0 if it need not be told.
-// One that is new must not be there, if it is a file.
-func openTarget(path string, size int64, fresh bool) (*target, error) {
+func (realTargets) isFile(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Mode().IsRegular(), err
+}
+
+func (realTargets) open(path string, size int64) (migrationTarget, error) {
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && fresh:
-		return newFile(path)
-	case errors.Is(err, os.ErrNotExist) && size > 0: // it had got no further
-		return newFile(path)
+	case errors.Is(err, os.ErrNotExist) && size > 0:
 	case err != nil:
 		return nil, err
 	case info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0:
 		return openDevice(path, size)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is neither a file nor a block device", path)
-	case fresh:
-		return nil, fmt.Errorf("%s: %w; a new file is wanted", path, os.ErrExist)
 	}
+	return openFile(path, size)
+}
+
+// openFile opens a file that this process alone has, as far as others ask.
+func openFile(path string, size int64) (_ migrationTarget, err error) {
 	if dev := loopOver(path); dev != "" {
 		return nil, fmt.Errorf("%s is in use by %s", path, dev)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	flags := os.O_RDWR
+	if size > 0 {
+		flags |= os.O_CREATE
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return lockFile(f)
-}
-
-func newFile(path string) (*target, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		err = fmt.Errorf("%s is in use: %w", path, err)
+	} else if size > 0 {
+		err = errors.Join(f.Truncate(size), syncDir(filepath.Dir(path)))
+	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
-	t, err := lockFile(f)
-	if err != nil {
-		return nil, err
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return nil, errors.Join(err, t.Close())
-	}
-	return t, nil
+	return &target{f}, nil
 }
 
-func lockFile(f *os.File) (*target, error) {
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is in use: %w", f.Name(), err), f.Close())
-	}
-	return &target{f: f}, nil
-}
-
-func openDevice(path string, size int64) (*target, error) {
+func openDevice(path string, size int64) (migrationTarget, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_EXCL, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return nil, fmt.Errorf("%s is mounted or otherwise in use: %w", path, err)
@@ -101,7 +96,7 @@ func openDevice(path string, size int64) (*target, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &target{f: f, device: true}, nil
+	return &target{f}, nil
 }
 
 // loopOver returns the loop device that has a file, if there is one.
@@ -121,14 +116,6 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// prepare makes a file as long as the disk.
-func (t *target) prepare(size int64) error {
-	if t.device {
-		return nil
-	}
-	return t.f.Truncate(size)
 }
 
 func (t *target) ReadAt(p []byte, off int64) (int, error)  { return t.f.ReadAt(p, off) }

@@ -22,6 +22,7 @@ import (
 // A world is a repository with a machine, and where sessions of it go.
 type world struct {
 	repo, keys, state, redirect vfs.FS
+	targets                     vfs.FS // nil: files of the machine
 	disks                       []*repotest.Disk
 	point                       repo.PointID
 	log                         *slog.Logger
@@ -85,10 +86,14 @@ func (w *world) backup(t testing.TB, machine string, disks []*repotest.Disk, fil
 }
 
 func (w *world) options() Options {
-	return Options{
+	opt := Options{
 		State: w.state, Redirect: w.redirect, Actor: "tester", Log: w.log, Retry: w.retry, redirect: worldOption,
 		Repositories: []Repository{{Path: "/srv/backup", FS: w.repo, Options: repo.Options{State: w.keys}}},
 	}
+	if w.targets != nil {
+		opt.targets = memTargets{w.targets}
+	}
+	return opt
 }
 
 // open opens a manager whose sessions are all there, or offline.
