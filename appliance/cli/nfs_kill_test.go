@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/nfs/nfstest"
+)
+
+// kills is how often a test kills what it looks at.
+func kills(t *testing.T) int {
+	if n, err := strconv.Atoi(os.Getenv("HOLDFAST_KILLS")); err == nil && n > 0 {
+		return n
+	}
+	if os.Getenv("HOLDFAST_LONG") == "1" {
+		return 200
+	}
+	return 4
+}
+
+// served is a process of its own that serves a repository with one machine.
+type served struct {
+	t              *testing.T
+	dir            string // holds repo, redirect and state
+	addr           string
+	cmd            *exec.Cmd
+	out            bytes.Buffer
+	restarts, late int
+	longest        time.Duration // from a start to the first answer
+}
+
+// program is this test as the program that it tests.
+func (s *served) program(args ...string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Args[0] = "holdfast"
+	cmd.Env = append(os.Environ(), "HOLDFAST_STATE="+filepath.Join(s.dir, "state"))
+	return cmd
+}
+
+// run runs a verb to its end and returns what it printed.
+func (s *served) run(args ...string) string {
+	s.t.Helper()
+	var stderr bytes.Buffer
+	cmd := s.program(args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("holdfast %q: %v\n%s", args, err, stderr.String())
+	}
+	return string(out)
+}
+
+// start starts the server and waits until it answers.
+func (s *served) start() {
+	s.t.Helper()
+	s.out.Reset()
+	s.cmd = s.program("nfs", "serve", "--repo", filepath.Join(s.dir, "repo"), "--redirect", filepath.Join(s.dir, "redirect"),
+		"--listen", s.addr, "--portmap", "none")
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	began := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for {
+		c, err := nfstest.Dial(s.t.Context(), s.addr)
+		if err == nil {
+			_, err = c.Mount(datastorePath)
+			c.Close()
+			if err == nil {
+				break
+			}
+		}
+		if time.Since(began) > time.Minute {
+			s.t.Fatalf("the server does not answer: %v\n%s", err, s.out.String())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	s.restarts++
+	s.longest = max(s.longest, time.Since(began))
+}
+
+// end ends the server and waits for that.
+func (s *served) end(sig os.Signal) {
+	_ = s.cmd.Process.Signal(sig)
+	_ = s.cmd.Wait()
+}
+
+// TestServeKilled kills the server again and again under writers that look at
+// every byte, keeps what they wrote, and compares.
+func TestServeKilled(t *testing.T) {
+	const size, writers = 16 << 20, 3
+	s := &served{t: t, dir: t.TempDir(), addr: freePort(t)}
+	disk := make([]byte, size)
+	nfstest.Stamp(disk, 0, 1)
+	path := filepath.Join(s.dir, "disk.raw")
+	if err := os.WriteFile(path, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	repo := filepath.Join(s.dir, "repo")
+	s.run("repo", "init", repo)
+	s.run("repo", "backup", repo, "--machine", "m", path)
+	s.start()
+	t.Cleanup(func() { s.end(syscall.SIGKILL) })
+	s.run("nfs", "publish", "m@latest", "--no-swap-room")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	results := make([]nfstest.WriterResult, writers)
+	errs := make([]error, writers)
+	for i := range writers {
+		blocks := size / nfstest.BlockBytes / writers
+		w := nfstest.Writer{Addr: s.addr, Dir: datastorePath + "/m", Name: "disk-flat.vmdk", First: i * blocks, Blocks: blocks, Seed: uint64(i)}
+		all.Go(func() { results[i], errs[i] = w.Run(ctx) })
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	n := kills(t)
+	for range n {
+		time.Sleep(time.Duration(50+rng.IntN(400)) * time.Millisecond)
+		s.end(syscall.SIGKILL)
+		s.start()
+	}
+	time.Sleep(100 * time.Millisecond)
+	cancel()
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("writer %d: %v\n%s", i, err, s.out.String())
+		}
+	}
+	if t.Failed() {
+		return
+	}
+	report(t, s, results, n)
+	s.compare(size)
+}
+
+func report(t *testing.T, s *served, results []nfstest.WriterResult, n int) {
+	var sum nfstest.WriterResult
+	for _, r := range results {
+		sum.Writes, sum.Commits, sum.Replayed, sum.Checked = sum.Writes+r.Writes, sum.Commits+r.Commits, sum.Replayed+r.Replayed, sum.Checked+r.Checked
+		sum.Outages, sum.Longest = sum.Outages+r.Outages, max(sum.Longest, r.Longest)
+	}
+	t.Logf("%d kills: %d writes, %d commits, %d blocks written again, %d looked at; from start to first answer at most %s, a writer waited at most %s",
+		n, sum.Writes, sum.Commits, sum.Replayed, sum.Checked, s.longest.Round(time.Millisecond), sum.Longest.Round(time.Millisecond))
+	if sum.Outages < n {
+		t.Errorf("%d outages were seen of %d kills", sum.Outages, n)
+	}
+	if s.longest > 10*time.Second {
+		t.Errorf("%s from start to first answer", s.longest)
+	}
+}
+
+// compare keeps the session, and compares the point with what is served; and looks
+// at the base, in which nothing may have changed.
+func (s *served) compare(size int) {
+	t := s.t
+	var kept keptListing
+	if err := json.Unmarshal([]byte(s.run("nfs", "keep", "m", "--json")), &kept); err != nil {
+		t.Fatal(err)
+	}
+	c, err := nfstest.Dial(t.Context(), s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	dir, err := c.Mount(datastorePath + "/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := c.Lookup(dir, "disk-flat.vmdk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make([]byte, 0, size)
+	for len(served) < size {
+		res, err := c.Read(h, uint64(len(served)), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served = append(served, res.Data...)
+	}
+	for point, want := range map[string][]byte{string(kept.Point): served, "m@latest": nil} {
+		to := filepath.Join(s.dir, "restored-"+point)
+		s.run("repo", "restore", filepath.Join(s.dir, "repo"), point, "--to", to)
+		got, err := os.ReadFile(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = make([]byte, size)
+			nfstest.Stamp(want, 0, 1)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("point %s has other bytes", point)
+		}
+	}
+	s.run("repo", "scrub", filepath.Join(s.dir, "repo"), "--deep")
+	s.run("nfs", "stop", "m")
+	s.end(syscall.SIGTERM)
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, s.out.String())
+	}
+	if left := s.run("repo", "points", filepath.Join(s.dir, "repo")); strings.Contains(left, "recovery:") {
+		t.Errorf("a pin is left:\n%s", left)
+	}
+}
+
+// freePort returns an address that nobody listens on.
+func freePort(t *testing.T) string {
+	l, err := listenTCP(t.Context(), "127.0.0.1", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return fmt.Sprint(l.Addr())
+}
