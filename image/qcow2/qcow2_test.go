@@ -290,17 +290,7 @@ func TestBackingAskedOnce(t *testing.T) {
 	below := &askedBacking{Memory: make([]byte, len(m.disk))}
 	d := openBytes(t, m.bytes, nil)
 	d.backing = below
-	pieces := 0
-	for off := int64(0); ; pieces++ {
-		_, end, err := d.NextData(off)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		off = end
-	}
+	pieces := disktest.Pieces(t, d)
 	if pieces != 12 || below.times != 1 {
 		t.Fatalf("%d pieces and %d questions to the backing file, want 12 and 1", pieces, below.times)
 	}

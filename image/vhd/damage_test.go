@@ -128,28 +128,13 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// broken is a file of which one read, counted from 0, fails.
-type broken struct {
-	io.ReaderAt
-	left int
-}
-
-var errBroken = errors.New("a read failed")
-
-func (b *broken) ReadAt(p []byte, off int64) (int, error) {
-	if b.left--; b.left == -1 {
-		return len(p) / 2, errBroken
-	}
-	return b.ReaderAt.ReadAt(p, off)
-}
-
 // TestBrokenReads: a read that fails is told as what it is, and nothing else is
 // taken for what it should have given.
 func TestBrokenReads(t *testing.T) {
 	c := makeChain(7, []int{256 << 10, 256 << 10}, []int{64 << 10, 64 << 10})
 	fix := makeFixed(made{}, c.want)
 	reads := func(file []byte, inParent bool, n int) (int, error) {
-		src := &broken{bytes.NewReader(file), n}
+		src := &disktest.Broken{ReaderAt: bytes.NewReader(file), Left: n}
 		var own io.ReaderAt = src
 		open := c.open
 		if inParent {
@@ -163,7 +148,7 @@ func TestBrokenReads(t *testing.T) {
 		if err == nil {
 			_, err = d.ReadAt(make([]byte, d.Size()), 0)
 		}
-		return n - src.left, err
+		return n - src.Left, err
 	}
 	for name, in := range map[string]struct {
 		file     []byte
@@ -174,7 +159,7 @@ func TestBrokenReads(t *testing.T) {
 			t.Fatalf("%s: %d reads, %v", name, total, err)
 		}
 		for n := range total {
-			if _, err := reads(in.file, in.inParent, n); !errors.Is(err, errBroken) {
+			if _, err := reads(in.file, in.inParent, n); !errors.Is(err, disktest.ErrBroken) {
 				t.Errorf("%s: read %d of %d failed, and the error is %v", name, n, total, err)
 			}
 		}

@@ -229,21 +229,17 @@ func TestParentNames(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.made.kind = differencing
 			b, _ := makeDisk(tt.made, disktest.Pattern(64<<10, 1))
-			var asked []string
-			_, err := Open(bytes.NewReader(b), int64(len(b)), func(name string) (Parent, error) {
-				asked = append(asked, name)
-				return noParent(name)
-			})
-			want := fs.ErrNotExist
+			is := fs.ErrNotExist
 			if tt.want == nil {
-				want = fault.ErrDamaged
+				is = fault.ErrDamaged
 			}
-			if !errors.Is(err, want) {
-				t.Errorf("error is %v, want %v", err, want)
-			}
-			if fmt.Sprint(asked) != fmt.Sprint(tt.want) {
-				t.Errorf("asked for %q, want %q", asked, tt.want)
-			}
+			disktest.Asks(t, tt.want, is, func(parent func(string)) error {
+				_, err := Open(bytes.NewReader(b), int64(len(b)), func(name string) (Parent, error) {
+					parent(name)
+					return noParent(name)
+				})
+				return err
+			})
 		})
 	}
 }

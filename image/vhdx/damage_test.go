@@ -168,21 +168,6 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// broken is a file of which one read, counted from 0, fails.
-type broken struct {
-	*paged
-	left int
-}
-
-var errBroken = errors.New("a read failed")
-
-func (b *broken) ReadAt(p []byte, off int64) (int, error) {
-	if b.left--; b.left == -1 {
-		return len(p) / 2, errBroken
-	}
-	return b.paged.ReadAt(p, off)
-}
-
 // TestBrokenReads: a read that fails is told as what it is, and nothing else is
 // taken for what it should have given.
 func TestBrokenReads(t *testing.T) {
@@ -191,18 +176,18 @@ func TestBrokenReads(t *testing.T) {
 	dirty.writeLog(dirty.p.log, logged{sequence: 1, guid: dirty.guid, flushed: dirty.size, last: dirty.size,
 		writes: randomChanges(rand.New(rand.NewPCG(1, 1)), dirty)})
 	reads := func(f *paged, inParent bool, n int) (int, error) {
-		src := &broken{f, n}
+		src := &disktest.Broken{ReaderAt: f, Left: n}
 		open := c.open
 		var own io.ReaderAt = src
 		if inParent {
-			own, src.paged = f, c.files[0]
-			open = func(string) (Parent, error) { return Open(src, src.size, noParent) }
+			own, src.ReaderAt = f, c.files[0]
+			open = func(string) (Parent, error) { return Open(src, c.files[0].size, noParent) }
 		}
 		d, err := Open(own, f.size, open)
 		if err == nil {
 			_, err = d.ReadAt(make([]byte, d.Size()), 0)
 		}
-		return n - src.left, err
+		return n - src.Left, err
 	}
 	for name, in := range map[string]struct {
 		f        *paged
@@ -213,7 +198,7 @@ func TestBrokenReads(t *testing.T) {
 			t.Fatalf("%s: %d reads, %v", name, total, err)
 		}
 		for n := range total {
-			if _, err := reads(in.f, in.inParent, n); !errors.Is(err, errBroken) {
+			if _, err := reads(in.f, in.inParent, n); !errors.Is(err, disktest.ErrBroken) {
 				t.Errorf("%s: read %d of %d failed, and the error is %v", name, n, total, err)
 			}
 		}

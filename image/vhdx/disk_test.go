@@ -238,21 +238,17 @@ func TestParentNames(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f, _ := makeDisk(made{size: mib, parent: tt.pairs, held: func(int64) state { return notPresent }})
-			var asked []string
-			_, err := Open(f, f.size, func(name string) (Parent, error) {
-				asked = append(asked, name)
-				return noParent(name)
-			})
-			want := fs.ErrNotExist
+			is := fs.ErrNotExist
 			if tt.want == nil {
-				want = fault.ErrDamaged
+				is = fault.ErrDamaged
 			}
-			if !errors.Is(err, want) {
-				t.Errorf("error is %v, want %v", err, want)
-			}
-			if fmt.Sprint(asked) != fmt.Sprint(tt.want) {
-				t.Errorf("asked for %q, want %q", asked, tt.want)
-			}
+			disktest.Asks(t, tt.want, is, func(parent func(string)) error {
+				_, err := Open(f, f.size, func(name string) (Parent, error) {
+					parent(name)
+					return noParent(name)
+				})
+				return err
+			})
 		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -234,17 +233,7 @@ func TestParentAskedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pieces := 0
-	for off := int64(0); ; pieces++ {
-		_, end, err := d.NextData(off)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		off = end
-	}
+	pieces := disktest.Pieces(t, d)
 	if pieces != 512 || parent.times != 1 {
 		t.Fatalf("%d pieces and %d questions to the parent, want 512 and 1", pieces, parent.times)
 	}
