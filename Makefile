@@ -48,9 +48,9 @@ check: ## format, vet, staticcheck, tests with -race, a short fuzz of every targ
 test: deps check ## deps, check, and the tests that need root when we are root
 	@if [ "$$(id -u)" != 0 ]; then echo "The tests that need root were skipped: run make test as root for those."; fi
 
-e2e: build ## kill -9 and power cuts on real file systems; up to 50 minutes
+e2e: build ## kill -9, power cuts, every guest file system; up to 80 minutes
 	@internal/dev/deps run test
-	HOLDFAST_LONG=1 go test -count=1 -timeout 60m -run '$(RUN)' ./repo
+	HOLDFAST_LONG=1 go test -count=1 -p 1 -timeout 90m -run '$(RUN)' ./repo ./fs/content ./fs/guest/ext4 ./fs/guest/ntfs
 	HOLDFAST_E2E=1 KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run '$(RUN)' ./internal/e2e
 
 bench: build ## tables against borg and restic, in var/bench; up to 40 minutes
