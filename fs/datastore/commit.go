@@ -112,7 +112,11 @@ func (t *tree) turn() (upTo uint64, err error) {
 	q.mu.Unlock()
 	snap := t.st.snapshot(nil)
 	t.mu.RUnlock()
-	return upTo, t.j.turn(snap)
+	trouble, err := t.j.turn(snap)
+	if trouble != nil {
+		t.s.opt.Log.Error("a journal file of a session failed after its time", "session", t.number, "err", trouble)
+	}
+	return upTo, err
 }
 
 // failed goes back to what is durable, in new files. The second time the tree

@@ -277,17 +277,25 @@ func (j *journal) append(records []byte) error {
 	return nil
 }
 
-// turn begins the other file with a snapshot that has all batches in it.
-func (j *journal) turn(snap []byte) error {
+// turn begins the other file with a snapshot that has all batches in it. With
+// trouble that is so, and the file before it had to be made anew.
+func (j *journal) turn(snap []byte) (trouble, err error) {
 	old, gen := j.active, j.next.gen
 	if int64(headerBytes+len(snap)) > j.size {
-		return fmt.Errorf("snapshot of %d bytes in a journal of %d", len(snap), j.size) // a mistake of ours: fits and room see to it
+		return nil, fmt.Errorf("snapshot of %d bytes in a journal of %d", len(snap), j.size) // a mistake of ours: fits and room see to it
 	}
 	if err := j.begin(1-old, true, gen+1, snap); err != nil {
-		return err
+		return nil, err
 	}
 	j.began(1-old, gen+1, len(snap))
-	return j.retire(old, gen)
+	if trouble = j.retire(old, gen); trouble == nil {
+		return nil, nil
+	}
+	// All is durable in the new file: nothing of it may be told to be lost.
+	if err = j.make(old, false, 0, nil); err == nil {
+		err = j.fs.SyncDir(j.dir)
+	}
+	return trouble, err
 }
 
 // retire says in a file's header that there is a later one.

@@ -465,7 +465,7 @@ func (f *largeFile) spill() error {
 		x.touched = append(x.touched, n)
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrLost) { // which may be in the journal all the same: Open tidies
 		err = errors.Join(err, t.s.fs.Remove(f.name()))
 	}
 	return err
