@@ -51,6 +51,9 @@ type childInput struct {
 	Upkeep upkeep // for "upkeep"
 	Points int    // for "many": to make, of 100 machines
 	Point  string // for "open"
+
+	Addr string  // for "nfs" and "gonfs": where to listen
+	Load *nfsJob // for "nfsload"
 }
 
 func runChild(job string) (err error) {
@@ -86,6 +89,12 @@ func runChild(job string) (err error) {
 		return childReadAll(in)
 	case "nodes":
 		return childNodes(in)
+	case "nfs":
+		return childNFS(in)
+	case "gonfs":
+		return childGoNFS(in)
+	case "nfsload":
+		return childNFSLoad(in)
 	}
 	return errors.New("unknown job")
 }

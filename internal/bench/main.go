@@ -2,7 +2,8 @@
 
 // Bench measures holdfast and its peers, borg, restic and, where it is
 // installed, kopia, on the same disks in one go, and prints tables with the
-// goals of the design beside what was reached. "make bench" runs it.
+// goals of the design beside what was reached. "make bench" runs it. Peers over
+// NFS are nfs-ganesha and go-nfs, all servers in a network of their own.
 //
 // Disks are made from files of the machine, chosen by a seed, and kept in the
 // work directory for the next time, and so are stores with a long history. Every run is a whole process: wall time,

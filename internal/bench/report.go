@@ -33,31 +33,35 @@ type figures struct {
 	Stored int64 `json:"storedBytes"` // growth of the repository, parity included
 	Parity int64 `json:"parityBytes"` // of which
 
-	Work    int64   `json:"workBytes"`                // what rates are counted over
-	Read    int64   `json:"readBytes,omitempty"`      // from the source, by holdfast's count
-	Mode    string  `json:"mode,omitempty"`           // how holdfast read the source
-	Chunks  int64   `json:"chunks,omitempty"`         // stored
-	Patches int64   `json:"patches,omitempty"`        // stored
-	Nodes   int64   `json:"nodes,omitempty"`          // stored
-	IOPS    float64 `json:"iops,omitempty"`           // of cold reads
-	PerByte float64 `json:"bytesReadPerByte"`         // of storage, per byte asked
-	Reads   int     `json:"reads,omitempty"`          // made in the time
-	Latency float64 `json:"p99Seconds,omitempty"`     // of cold reads
-	Depth   int     `json:"depth,omitempty"`          // reads in flight
-	Random  int64   `json:"randomStored,omitempty"`   // stored for the random writes
-	In      int64   `json:"inBytes,omitempty"`        // read by system calls, from the page cache too
-	Out     int64   `json:"outBytes,omitempty"`       // written by system calls
-	Storage int64   `json:"storageBytes,omitempty"`   // read from storage
-	Moved   int64   `json:"movedBytes,omitempty"`     // that were stored already and were written again
-	Freed   int64   `json:"freedBytes,omitempty"`     // that the repository has become smaller
-	Durable float64 `json:"durableSeconds,omitempty"` // until a point that goes is gone
-	Packs   int64   `json:"packs,omitempty"`          // read from, or removed
-	Open    float64 `json:"openSeconds,omitempty"`    // until the repository is open
-	Listing float64 `json:"listSeconds,omitempty"`    // of all points, once it is
-	Times   int     `json:"runs"`                     // of which this is the median
-	WallMin float64 `json:"wallSecondsMin"`           // of these
-	WallMax float64 `json:"wallSecondsMax"`           // of these
-	Outside bool    `json:"outsideGoals,omitempty"`   // for information: goals leave it out
+	Work    int64   `json:"workBytes"`                  // what rates are counted over
+	Read    int64   `json:"readBytes,omitempty"`        // from the source, by holdfast's count
+	Mode    string  `json:"mode,omitempty"`             // how holdfast read the source
+	Chunks  int64   `json:"chunks,omitempty"`           // stored
+	Patches int64   `json:"patches,omitempty"`          // stored
+	Nodes   int64   `json:"nodes,omitempty"`            // stored
+	IOPS    float64 `json:"iops,omitempty"`             // of cold reads
+	PerByte float64 `json:"bytesReadPerByte"`           // of storage, per byte asked
+	Reads   int     `json:"reads,omitempty"`            // made in the time
+	Latency float64 `json:"p99Seconds,omitempty"`       // of cold reads
+	Depth   int     `json:"depth,omitempty"`            // reads in flight
+	Random  int64   `json:"randomStored,omitempty"`     // stored for the random writes
+	In      int64   `json:"inBytes,omitempty"`          // read by system calls, from the page cache too
+	Out     int64   `json:"outBytes,omitempty"`         // written by system calls
+	Storage int64   `json:"storageBytes,omitempty"`     // read from storage
+	Moved   int64   `json:"movedBytes,omitempty"`       // that were stored already and were written again
+	Freed   int64   `json:"freedBytes,omitempty"`       // that the repository has become smaller
+	Durable float64 `json:"durableSeconds,omitempty"`   // until a point that goes is gone
+	Packs   int64   `json:"packs,omitempty"`            // read from, or removed
+	Open    float64 `json:"openSeconds,omitempty"`      // until the repository is open
+	Listing float64 `json:"listSeconds,omitempty"`      // of all points, once it is
+	Rate    float64 `json:"rate,omitempty"`             // of Unit, per second
+	Unit    string  `json:"unit,omitempty"`             // of Rate
+	Client  float64 `json:"clientCpuSeconds,omitempty"` // of who makes the load; CPU is then the server's
+	Flushes int64   `json:"flushes,omitempty"`          // that the device was asked for
+	Times   int     `json:"runs"`                       // of which this is the median
+	WallMin float64 `json:"wallSecondsMin"`             // of these
+	WallMax float64 `json:"wallSecondsMax"`             // of these
+	Outside bool    `json:"outsideGoals,omitempty"`     // for information: goals leave it out
 }
 
 func (f figures) perCPU() float64  { return float64(f.Work) / (1 << 20) / f.CPU }
@@ -78,6 +82,7 @@ func median(runs []figures) figures {
 	}
 	f.Wall, f.CPU = of(func(f figures) float64 { return f.Wall }), of(func(f figures) float64 { return f.CPU })
 	f.IOPS, f.PerByte = of(func(f figures) float64 { return f.IOPS }), of(func(f figures) float64 { return f.PerByte })
+	f.Rate, f.Client = of(func(f figures) float64 { return f.Rate }), of(func(f figures) float64 { return f.Client })
 	f.Latency = of(func(f figures) float64 { return f.Latency })
 	f.Durable, f.Open = of(func(f figures) float64 { return f.Durable }), of(func(f figures) float64 { return f.Open })
 	f.Listing = of(func(f figures) float64 { return f.Listing })

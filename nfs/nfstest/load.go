@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -18,9 +19,10 @@ import (
 type Load struct {
 	Addr  string
 	Cred  []byte // as in Client
-	Proc  uint32 // GetAttr, Read, Write or Null
+	Proc  uint32 // GetAttr, Read, Write, Null; or Create, Lookup, Remove of Names
 	File  []Handle
-	Bytes int64 // of each file, for Read and Write
+	From  int64 // where in each file, for Read and Write,
+	Bytes int64 // and how many of its bytes
 
 	Size   int    // of a Read or Write
 	Stable uint32 // of a Write
@@ -30,8 +32,15 @@ type Load struct {
 
 	Conns    int // 0: 1
 	InFlight int // of each connection, 0: 1
-	Requests int // in all
+	Requests int // in all, 0: as many as there is time for
 	Seed     uint64
+
+	// For, if not 0, is after how long no more requests are begun.
+	For time.Duration
+
+	// Names is, for Create, Lookup and Remove in the directory File[0], the name of
+	// request n.
+	Names func(n int) string
 }
 
 // Result is what came of it.
@@ -51,6 +60,9 @@ func (r Result) MiBPerSecond() float64 { return float64(r.Bytes) / (1 << 20) / r
 // Run makes the load. A status other than 0, or a byte that isn't as it should,
 // ends it with an error.
 func (l Load) Run(ctx context.Context) (Result, error) {
+	if l.Requests == 0 && l.For == 0 {
+		return Result{}, errors.New("nfstest: a load without an end")
+	}
 	conns := max(l.Conns, 1)
 	results := make([]loadConn, conns)
 	errs := make([]error, conns)
@@ -114,11 +126,19 @@ func (c *loadConn) run(ctx context.Context, l *Load, number, requests int) error
 	if l.Size > 0 {
 		c.first = number * int(l.Bytes/int64(l.Size)) / max(l.Conns, 1)
 	}
-	for i := range min(len(c.slots), requests) {
-		c.begin(i)
+	end := time.Now().Add(l.For)
+	more := func() bool {
+		return (l.Requests == 0 || int(c.next) < requests) && (l.For == 0 || time.Now().Before(end))
+	}
+	waiting := 0
+	for i := range c.slots {
+		if more() {
+			c.begin(i)
+			waiting++
+		}
 	}
 	r := bufio.NewReaderSize(nc, 256<<10)
-	for done := 0; done < requests; done++ {
+	for waiting > 0 {
 		if len(c.out) > 0 && (r.Buffered() == 0 || len(c.out) > 64<<10) {
 			if _, err := nc.Write(c.out); err != nil {
 				return err
@@ -130,8 +150,10 @@ func (c *loadConn) run(ctx context.Context, l *Load, number, requests int) error
 			return err
 		}
 		c.times = append(c.times, time.Since(c.slots[i].began))
-		if done+len(c.slots) < requests {
+		waiting--
+		if more() {
 			c.begin(i)
+			waiting++
 		}
 	}
 	return nil
@@ -153,7 +175,7 @@ func (c *loadConn) begin(i int) {
 		if l.Random {
 			block = c.rnd.Int64N(blocks)
 		}
-		s.off = block * int64(l.Size)
+		s.off = l.From + block*int64(l.Size)
 	}
 	at := len(c.out)
 	c.out = append(c.out, 0, 0, 0, 0)
@@ -163,6 +185,11 @@ func (c *loadConn) begin(i int) {
 		c.out = appendOpaque(c.out, file)
 	}
 	switch l.Proc {
+	case Create:
+		c.out = appendOpaque(c.out, []byte(l.Names(int(n))))
+		c.out = append(c.out, Words(Guarded, NoAttr)...)
+	case Lookup, Remove:
+		c.out = appendOpaque(c.out, []byte(l.Names(int(n))))
 	case Read:
 		c.out = binary.BigEndian.AppendUint64(c.out, uint64(s.off))
 		c.out = binary.BigEndian.AppendUint32(c.out, uint32(l.Size))
