@@ -3,20 +3,46 @@ package redirect
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // rounds lets all who wait for a sync share one: whoever comes while one runs
 // joins the next, and one of those leads it.
 type rounds struct {
-	mu   sync.Mutex
-	busy bool
-	next *round
+	mu    sync.Mutex
+	busy  bool
+	next  *round
+	sizes [2]int        // of the last rounds
+	took  time.Duration // the last sync
 }
 
 type round struct {
 	lead chan struct{} // one token: whoever takes it leads
+	full chan struct{} // one token, when want have joined
 	done chan struct{}
+	in   int // who joined
+	want int // whom the leader waits for; 0: nobody
 	err  error
+}
+
+// gather waits until as many have joined r, the next round, which the caller
+// leads, as had one of the last two, or for half as long as a sync takes. Without
+// it, of many who write one after another each, the first to hear of a sync's end
+// leads a sync of its own, and all others wait twice. Who writes alone does not
+// wait. mu is held, but not meanwhile.
+func (c *rounds) gather(r *round) {
+	if r.want = max(c.sizes[0], c.sizes[1]); r.in >= r.want {
+		return
+	}
+	end := time.NewTimer(c.took / 2)
+	defer end.Stop()
+	c.mu.Unlock()
+	select {
+	case <-r.full:
+	case <-end.C:
+	}
+	c.mu.Lock()
+	r.want = 0
 }
 
 // sync makes everything durable that was queued before.
@@ -24,9 +50,12 @@ func (s *Session) sync() error {
 	c := &s.rounds
 	c.mu.Lock()
 	if c.next == nil {
-		c.next = &round{lead: make(chan struct{}, 1), done: make(chan struct{})}
+		c.next = &round{lead: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{})}
 	}
 	r := c.next
+	if r.in++; r.in == r.want {
+		r.full <- struct{}{}
+	}
 	if c.busy {
 		c.mu.Unlock()
 		select {
@@ -36,10 +65,14 @@ func (s *Session) sync() error {
 		}
 		c.mu.Lock()
 	}
-	c.busy, c.next = true, nil
+	c.busy = true
+	c.gather(r)
+	c.next = nil
 	c.mu.Unlock()
+	began := time.Now()
 	r.err = s.flushAndSync()
 	c.mu.Lock()
+	c.sizes, c.took = [2]int{r.in, c.sizes[0]}, time.Since(began)
 	if c.next != nil {
 		c.next.lead <- struct{}{}
 	} else {
