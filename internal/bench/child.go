@@ -36,6 +36,9 @@ type childInput struct {
 	Depth   int
 	Limit   time.Duration
 
+	// For "recovery": Bytes is the cache's size, Limit what a read takes; for
+	// "decode" there are Offsets and Depth.
+
 	// For "stream": how much of File from its beginning, how often, and
 	// whether the kernel may keep the pages.
 	Bytes  int64
@@ -87,6 +90,10 @@ func runChild(job string) (err error) {
 		return childList(in)
 	case "readall":
 		return childReadAll(in)
+	case "recovery":
+		return childRecovery(in)
+	case "decode":
+		return childDecode(in)
 	case "nodes":
 		return childNodes(in)
 	case "nfs":

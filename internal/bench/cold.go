@@ -103,6 +103,7 @@ type readReport struct {
 	Seconds float64
 	P99     float64
 	Read    int64    // by the process, from storage
+	CPU     float64  // seconds, where it is measured
 	Sums    []uint32 // CRC-32 of each block read
 }
 
@@ -189,6 +190,10 @@ func childReadFile(in childInput) error {
 // randomReads reads blocks with depth reads in flight, until all are read or
 // the limit has passed. pid is the process that reads the repository.
 func randomReads(src io.ReaderAt, offsets []int64, depth int, limit time.Duration, pid int) (r readReport, err error) {
+	return randomBlocks(src, offsets, readBlock, depth, limit, pid)
+}
+
+func randomBlocks(src io.ReaderAt, offsets []int64, blockBytes, depth int, limit time.Duration, pid int) (r readReport, err error) {
 	before, err := readBytes(pid)
 	if err != nil {
 		return r, err
@@ -200,7 +205,7 @@ func randomReads(src io.ReaderAt, offsets []int64, depth int, limit time.Duratio
 	began := time.Now()
 	for w := range depth {
 		wg.Go(func() {
-			p := make([]byte, readBlock)
+			p := make([]byte, blockBytes)
 			for time.Since(began) < limit {
 				i := int(next.Add(1)) - 1
 				if i >= len(offsets) {

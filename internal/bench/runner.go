@@ -31,6 +31,7 @@ func tables() []table {
 		{name: "restore", make: (*runner).restore},
 		{name: "cold", make: (*runner).cold},
 		{name: "mount", make: (*runner).mount},
+		{name: "recovery", make: (*runner).recovery, alone: true},
 		{name: "files", make: (*runner).files, alone: os.Geteuid() != 0}, // the peer is the kernel
 		{name: "tree", make: (*runner).tree},
 		{name: "merge", make: (*runner).merge},
