@@ -108,6 +108,7 @@ type nfsService struct {
 	allow           []netip.Prefix
 	dirs            []*vfs.Dir // closed at the end
 	state, redirect *vfs.Dir
+	frames          *repo.FrameCache // of all repositories, for the datastore and the content
 	m               *recovery.Manager
 	trees           []func() error // closed before the manager
 	server          *nfs.Server
@@ -193,7 +194,8 @@ func (s *nfsService) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the redirect directory: %w", err)
 	}
-	opt := recovery.Options{State: s.state, Redirect: s.redirect, QuotaBytes: int64(s.opt.quota), Actor: actor(), Log: s.log}
+	s.frames = recovery.NewFrameCache(int64(s.opt.cache))
+	opt := recovery.Options{State: s.state, Redirect: s.redirect, Frames: s.frames, QuotaBytes: int64(s.opt.quota), Actor: actor(), Log: s.log}
 	for _, path := range s.opt.repos {
 		r, err := s.repository(ctx, path)
 		if err != nil {
@@ -240,7 +242,7 @@ func (s *nfsService) repository(ctx context.Context, path string) (recovery.Repo
 	}
 	_, err = withKeys(s.app, func(opt repo.Options) (struct{}, error) {
 		opt.State, opt.Doing = keys, "keep of a recovered machine"
-		opt.FrameCacheBytes = int64(s.opt.cache) / int64(len(s.opt.repos))
+		opt.Frames = s.frames
 		r.Options = opt
 		open, err := repo.Open(ctx, d, opt)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"holdfast/fs"
 	"holdfast/fs/datastore"
@@ -12,6 +13,12 @@ import (
 	"holdfast/image/vmdk"
 	"holdfast/repo"
 )
+
+// NewFrameCache returns a cache of frames for all that one process serves. One
+// core decodes nothing, so that what needs no decoding is answered in time.
+func NewFrameCache(budgetBytes int64) *repo.FrameCache {
+	return repo.NewFrameCache(budgetBytes, max(1, runtime.NumCPU()-1))
+}
 
 // base is what lies below a redirected disk: the disk of a restore point, in
 // whole sectors as a flat extent has them. Its errors are those of package fs.

@@ -38,6 +38,10 @@ type Options struct {
 	// opened takes its sessions offline, until it can.
 	Repositories []Repository
 
+	// Frames is the cache of all repositories, whatever their Options say; nil:
+	// one of 512 MiB that leaves one core to those who answer what is decoded.
+	Frames *repo.FrameCache
+
 	// Quota bounds what each session may write, in bytes; 0: what is free.
 	QuotaBytes int64
 
@@ -72,6 +76,9 @@ type Manager struct {
 	store *datastore.Store
 	log   *slog.Logger
 
+	frames *repo.FrameCache
+	traces *traces
+
 	ctx    context.Context // ends with Close
 	cancel func()
 	work   sync.WaitGroup
@@ -88,6 +95,7 @@ const (
 	lockName      = "recovery.lock"
 	datastoreDir  = "datastore"
 	defaultRetry  = 10 * time.Second
+	defaultCache  = 512 << 20
 	recoverAtOnce = 4
 )
 
@@ -112,7 +120,12 @@ func Open(ctx context.Context, opt Options) (_ *Manager, err error) {
 	if m.lock, err = opt.State.Lock(lockName, vfs.Exclusive); err != nil {
 		return nil, fmt.Errorf("open recovery sessions: %w", err)
 	}
+	if m.frames = opt.Frames; m.frames == nil {
+		m.frames = NewFrameCache(defaultCache)
+	}
+	m.traces = &traces{fs: opt.State, log: m.log, now: opt.Now}
 	for _, r := range opt.Repositories {
+		r.Options.Frames = m.frames
 		m.repos = append(m.repos, &repository{Repository: r})
 	}
 	if err = m.openStore(); err == nil {
@@ -196,7 +209,7 @@ func (m *Manager) bringBack(s *session) {
 	var err error
 	switch rec.State {
 	case running:
-		if err = m.attach(m.ctx, s); err == nil {
+		if err = m.attach(m.ctx, s, nil); err == nil {
 			m.log.Info("session is back", "session", rec.Name, "point", rec.Point)
 		}
 	case publishing, stopping:

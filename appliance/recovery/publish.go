@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -265,7 +266,12 @@ func (m *Manager) make(ctx context.Context, s *session, r *repo.Repository, cont
 	if err != nil {
 		return err
 	}
-	return m.attach(ctx, s)
+	b := m.traces.boot(cmp.Or(rec.MachineID, rec.Machine), m.frames)
+	if err := m.attach(ctx, s, b); err != nil {
+		return err
+	}
+	m.watch(s, b)
+	return nil
 }
 
 // makeLayer makes the redirect session. It is opened by attach.
@@ -280,7 +286,7 @@ func (m *Manager) makeLayer(rec *record, r *repo.Repository) error {
 	if err != nil {
 		return err
 	}
-	specs, err := m.specs(rec, reader)
+	specs, err := m.specs(rec, reader, nil)
 	var layer *redirect.Session
 	if err == nil {
 		layer, err = redirect.Create(sub(m.opt.Redirect, rec.dir()), specs, m.redirectOptions(rec))

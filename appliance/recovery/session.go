@@ -33,6 +33,7 @@ type session struct {
 	layer   *redirect.Session
 	reader  *repo.Reader // nil when all is migrated
 	percent int          // of what is being done
+	unwatch func()       // ends the watch over the boot, and waits; nil: there is none
 }
 
 func newSession(rec *record) *session { return &session{rec: *rec} }
@@ -103,6 +104,7 @@ func (s *session) claim(ctx context.Context, doing string) (context.Context, err
 		case <-time.After(claimPoll):
 		}
 	}
+	s.booted() // what a verb reads is not what the machine asks for
 	ctx, cancel := context.WithCancel(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,6 +113,17 @@ func (s *session) claim(ctx context.Context, doing string) (context.Context, err
 }
 
 const claimPoll = 5 * time.Millisecond
+
+// booted ends the watch over the machine's boot.
+func (s *session) booted() {
+	s.mu.Lock()
+	unwatch := s.unwatch
+	s.unwatch = nil
+	s.mu.Unlock()
+	if unwatch != nil {
+		unwatch()
+	}
+}
 
 // giveUp has the verb that is under way end.
 func (s *session) giveUp() {
@@ -143,7 +156,8 @@ func (s *session) online() (*redirect.Session, *repo.Reader, error) {
 var errComing = errors.New("it is being brought back")
 
 // attach opens a session's point and layer and gives the datastore its disks.
-func (m *Manager) attach(ctx context.Context, s *session) (err error) {
+// If it has just been published, b is its boot.
+func (m *Manager) attach(ctx context.Context, s *session, b *boot) (err error) {
 	rec := s.snapshot()
 	var reader *repo.Reader
 	if !rec.Released {
@@ -151,7 +165,7 @@ func (m *Manager) attach(ctx context.Context, s *session) (err error) {
 			return err
 		}
 	}
-	specs, err := m.specs(&rec, reader)
+	specs, err := m.specs(&rec, reader, b)
 	var layer *redirect.Session
 	if err == nil {
 		layer, err = redirect.Open(sub(m.opt.Redirect, rec.dir()), specs, m.redirectOptions(&rec))
@@ -193,7 +207,7 @@ func (m *Manager) openPoint(ctx context.Context, rec *record) (*repo.Reader, err
 }
 
 // specs are the disks of a session's redirect layer.
-func (m *Manager) specs(rec *record, reader *repo.Reader) ([]redirect.DiskSpec, error) {
+func (m *Manager) specs(rec *record, reader *repo.Reader, b *boot) ([]redirect.DiskSpec, error) {
 	var specs []redirect.DiskSpec
 	for _, d := range rec.Disks {
 		spec := redirect.DiskSpec{Name: d.Name, Identity: redirect.Identity{
@@ -207,7 +221,7 @@ func (m *Manager) specs(rec *record, reader *repo.Reader) ([]redirect.DiskSpec, 
 			if root := disk.Info().Root.String(); root != d.Root || disk.Size() != d.SizeBytes {
 				return nil, fmt.Errorf("%w: disk %s of point %s", redirect.ErrMismatch, d.Name, rec.Point)
 			}
-			spec.Base = vmdk.FlatView{Source: disk}
+			spec.Base = b.base(disk)
 		}
 		specs = append(specs, spec)
 	}
@@ -227,7 +241,7 @@ func disksOf(rec *record, layer *redirect.Session) map[string]datastore.Disk {
 	disks := make(map[string]datastore.Disk)
 	for _, d := range layer.Disks() {
 		i := slices.IndexFunc(rec.Disks, func(rd recordDisk) bool { return rd.Name == d.Name() })
-		disks[rec.Disks[i].File] = datastore.Redirected(layer, d)
+		disks[rec.Disks[i].File] = lending(layer, d)
 	}
 	return disks
 }
@@ -268,6 +282,7 @@ func (m *Manager) detach(s *session, why error) error {
 	layer, reader, number := s.layer, s.reader, s.rec.Number
 	s.layer, s.reader = nil, nil
 	s.mu.Unlock()
+	s.booted()
 	var errs []error
 	if layer != nil {
 		// Whoever reads or writes has ended when this returns.

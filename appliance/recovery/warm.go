@@ -118,8 +118,28 @@ func (t *traces) boot(machine string, frames *repo.FrameCache) *boot {
 	return &boot{traces: t, frames: frames, machine: machine}
 }
 
-// base makes the base of a disk of the machine.
+// watch runs a boot until the session is detached or the manager closed.
+func (m *Manager) watch(s *session, b *boot) {
+	ctx, cancel := context.WithCancel(m.ctx)
+	ended := make(chan struct{})
+	s.mu.Lock()
+	s.unwatch = func() {
+		cancel()
+		<-ended
+	}
+	s.mu.Unlock()
+	m.work.Go(func() {
+		defer close(ended)
+		defer cancel()
+		b.run(ctx)
+	})
+}
+
+// base makes the base of a disk of the machine. nil only makes it.
 func (b *boot) base(d *repo.Disk) *base {
+	if b == nil {
+		return newBase(d, nil)
+	}
 	rec := newRecorder(b.traces.now, traceWindow)
 	b.disks = append(b.disks, &bootDisk{d.Info().Name, d, rec})
 	return newBase(d, rec)

@@ -273,3 +273,36 @@ func TestBootCutShort(t *testing.T) {
 		}
 	})
 }
+
+// TestPublishWarms: what a machine has asked for is in memory after the next
+// publish of it, in another process, and what a verb reads teaches nothing.
+func TestPublishWarms(t *testing.T) {
+	w := newWorld(t, inMemory)
+	m := w.open(t)
+	publish(t, m, w, PublishOptions{})
+	const n = 6
+	root := file(t, m, "web1", "root-flat.vmdk").ID
+	for i := range int64(n) {
+		if _, err := m.store.ReadAt(t.Context(), root, make([]byte, 1), (10+3*i)*traceBlockBytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.Keep(t.Context(), "web1", KeepOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bytesOf(t, m, "web1", "root-flat.vmdk")
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = w.opened(t)
+	if s := m.frames.Stats(); s.WarmBytes != 0 {
+		t.Errorf("a session that was brought back is warmed: %+v", s)
+	}
+	publish(t, m, w, PublishOptions{})
+	for deadline := time.Now().Add(time.Minute); m.frames.Stats().WarmBytes < n*traceBlockBytes && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if s := m.frames.Stats(); s.WarmBytes != n*traceBlockBytes || s.Misses != 0 {
+		t.Errorf("after the publish: %+v", s)
+	}
+}
