@@ -25,6 +25,8 @@ var (
 	ErrNoRoom    = errors.New("no room for the machine's swap file")
 	ErrMigrated  = errors.New("disk has been migrated")
 	ErrClosed    = errors.New("recovery is closed")
+
+	ErrNoDatastore = errors.New("the redirect directory has no datastore")
 )
 
 // Options of a Manager.
@@ -150,9 +152,23 @@ func (m *Manager) openStore() error {
 	opt := datastore.Options{Space: m.space, Now: m.opt.Now, Log: m.log}
 	var err error
 	if m.store, err = datastore.Open(dir, opt); errors.Is(err, fs.ErrNotExist) {
-		if err = datastore.Create(dir, opt); err == nil {
+		if err = m.mayCreate(); err == nil {
+			err = datastore.Create(dir, opt)
+		}
+		if err == nil {
 			m.store, err = datastore.Open(dir, opt)
 		}
+	}
+	return err
+}
+
+// mayCreate refuses to make a datastore when there was one: its volume is not
+// mounted, most likely, and with another one all file handles would be stale.
+func (m *Manager) mayCreate() error {
+	found, err := readRecords(m.opt.State)
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("%w, and the state has %d sessions: mount its volume, or name the directory that they are in; to give them up, remove %s in the state directory",
+			ErrNoDatastore, len(found), recordsDir)
 	}
 	return err
 }

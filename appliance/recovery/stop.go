@@ -67,11 +67,13 @@ func (m *Manager) remove(ctx context.Context, s *session) error {
 
 var errStopped = errors.New("the session was stopped")
 
-// removeDirectory removes the session from the datastore. One of which the record
-// does not know the number has the record's name, which it shares with no other.
+// removeDirectory removes the session from the datastore: the one of its name, which
+// it shares with no other, and of its number, if the record knows that. Another one
+// with that number would be of another datastore, unless it has lost its name by
+// damage.
 func (m *Manager) removeDirectory(rec *record) error {
 	for _, s := range m.store.Sessions() {
-		if s.Number == rec.Number || rec.Number == 0 && s.Name == rec.Name {
+		if s.Number == rec.Number && (s.Name == rec.Name || s.Err != nil) || rec.Number == 0 && s.Name == rec.Name {
 			if err := m.store.RemoveSession(s.Number); err != nil && !errors.Is(err, datastore.ErrNoSession) {
 				return err
 			}
