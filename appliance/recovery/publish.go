@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +105,14 @@ func (m *Manager) claimName(rec *record, name string) (*session, error) {
 		return nil, err
 	}
 	rec.Name = base
-	for n := 2; m.nameTaken(rec.Name); n++ {
+	for n := 2; ; n++ {
+		taken, err := m.nameTaken(rec.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !taken {
+			break
+		}
 		if name != "" {
 			return nil, fmt.Errorf("%w: %q", ErrExists, name)
 		}
@@ -119,14 +127,25 @@ func (m *Manager) claimName(rec *record, name string) (*session, error) {
 
 // nameTaken says whether a session, or something that hosts made in the root of
 // the datastore, has a name. The caller holds mu.
-func (m *Manager) nameTaken(name string) bool {
+func (m *Manager) nameTaken(name string) (bool, error) {
 	for _, s := range m.sessions {
 		if strings.EqualFold(s.snapshot().Name, name) {
-			return true
+			return true, nil
 		}
 	}
 	_, err := m.store.Lookup(m.ctx, m.store.Root(), name)
-	return !errors.Is(err, treefs.ErrNotFound)
+	switch {
+	case err == nil, errors.Is(err, treefs.ErrStale): // a session whose directory has gone
+		return true, nil
+	case errors.Is(err, treefs.ErrNotFound):
+		return false, nil
+	}
+	// A session that is offline has its name all the same.
+	taken := slices.ContainsFunc(m.store.Sessions(), func(s datastore.Session) bool { return s.Name == name })
+	if taken {
+		err = nil
+	}
+	return taken, err
 }
 
 // forget drops a session of which nothing was made.
@@ -159,9 +178,25 @@ func (m *Manager) contentOf(rec *record, p repo.Point, files []repo.MachineFile,
 		rec.Warnings = append(rec.Warnings, "the restore point has no configuration that can be used: the machine gets a minimal one")
 	}
 	rec.Config = rec.Name + ".vmx"
+	rec.Warnings = briefly(rec.Warnings)
 	spec.Files = append(spec.Files, rest...)
 	spec.Files = append(spec.Files, datastore.File{Name: rec.Config, Data: config.encode(), Perm: 0o755})
 	return spec, m.checkRoom(config, opt)
+}
+
+// briefly shortens what a configuration made us warn of: it came with a backup and
+// may be anything, and the record keeps it.
+func briefly(warnings []string) []string {
+	const most, longest = 40, 300
+	if n := len(warnings) - most; n > 0 {
+		warnings = append(warnings[:most:most], fmt.Sprintf("and %d more", n))
+	}
+	for i, w := range warnings {
+		if len(w) > longest {
+			warnings[i] = strings.ToValidUTF8(w[:longest], "") + " …"
+		}
+	}
+	return warnings
 }
 
 // configOf finds the machine's configuration among its files, and what else of

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +76,11 @@ func recordPath(id string) string { return recordsDir + "/" + id }
 // pin is the name under which the session's point is pinned.
 func (r *record) pin() string { return "recovery:" + r.Name + "." + r.ID }
 
+// elsewhere says that nothing of the point is needed any more.
+func (r *record) elsewhere() bool {
+	return r.Released || len(r.Disks) > 0 && !slices.ContainsFunc(r.Disks, func(d recordDisk) bool { return !d.Migrated })
+}
+
 // dir is the session's directory below the redirect directory.
 func (r *record) dir() string { return "session-" + r.ID }
 
@@ -89,7 +95,10 @@ func (r *record) encode() ([]byte, error) {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(text)))
 	b = append(b, text...)
 	sum := sha256.Sum256(b)
-	return append(b, sum[:]...), nil
+	if b = append(b, sum[:]...); len(b) > maxRecordBytes {
+		return nil, fmt.Errorf("%d bytes, at most %d: nobody would read it", len(b), maxRecordBytes)
+	}
+	return b, nil
 }
 
 func decodeRecord(p []byte) (*record, error) {
