@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/fs"
 	"holdfast/fs/datastore"
 	"holdfast/image/redirect"
 	"holdfast/image/vmdk"
@@ -160,7 +161,7 @@ var errComing = errors.New("it is being brought back")
 func (m *Manager) attach(ctx context.Context, s *session, b *boot) (err error) {
 	rec := s.snapshot()
 	var reader *repo.Reader
-	if !rec.Released {
+	if !rec.elsewhere() {
 		if reader, err = m.openPoint(ctx, &rec); err != nil {
 			return err
 		}
@@ -179,13 +180,26 @@ func (m *Manager) attach(ctx context.Context, s *session, b *boot) (err error) {
 		if reader != nil {
 			err = errors.Join(err, reader.Close())
 		}
-		return errors.Join(err, m.store.Offline(rec.Number, err))
+		return errors.Join(err, m.store.Offline(rec.Number, awaited(err)))
 	}
 	s.mu.Lock()
 	s.layer, s.reader, s.err, s.tried, s.settles = layer, reader, nil, true, true
 	s.mu.Unlock()
 	m.work.Go(func() { m.settle(s) })
 	return nil
+}
+
+// awaited is what the disks of a session answer that could not be brought back.
+// Damage is final; but what is not there now, as a repository that is not mounted
+// yet, is tried again, and the machine had better wait for it than lose its file
+// systems.
+func awaited(err error) error {
+	var corrupt *repo.CorruptError
+	switch {
+	case errors.Is(err, redirect.ErrDamaged), errors.Is(err, redirect.ErrMismatch), errors.Is(err, fs.ErrDamaged), errors.As(err, &corrupt) && !corrupt.Missing:
+		return err
+	}
+	return fmt.Errorf("%w: %w", fs.ErrRetry, err)
 }
 
 // openPoint opens the point of a session and sees to it that it is pinned.
