@@ -35,6 +35,12 @@ type Export struct {
 
 	ReadOnly bool
 
+	// Sync makes every WRITE durable before it is answered, as FILE_SYNC. It is
+	// for clients that don't look at the verifier of COMMIT and send nothing
+	// again, as libnfs and with it qemu: of what they wrote UNSTABLE the end of
+	// the server may otherwise take something.
+	Sync bool
+
 	// RootSquash makes the user root, and members of the group root, nobody.
 	RootSquash bool
 

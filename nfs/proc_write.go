@@ -28,6 +28,9 @@ func (rq *request) write() error {
 		return nfsInval
 	}
 	data = data[:count]
+	if rq.exp.Sync {
+		stable = fileSync
+	}
 	if len(data) > rq.srv.opt.MaxTransfer {
 		data = data[:rq.srv.opt.MaxTransfer]
 	}

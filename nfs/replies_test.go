@@ -198,6 +198,29 @@ func TestDropped(t *testing.T) {
 	}
 }
 
+// TestSyncExport has UNSTABLE writes to an export that makes all of them durable.
+func TestSyncExport(t *testing.T) {
+	tree := treetest.NewMemWrite(treetest.MemOptions{})
+	sync := exported(tree)
+	sync.ID, sync.Path, sync.Sync = 8, "/sync", true
+	_, c, plain := serveTree(t, tree, nfs.Options{Exports: []nfs.Export{sync}})
+	for _, tt := range []struct {
+		root nfstest.Handle
+		want uint32
+	}{{plain, nfstest.Unstable}, {must(c.Mount("/sync"))(t), nfstest.FileSync}} {
+		name := fmt.Sprint("file ", tt.want)
+		file := must(c.Create(tt.root, name, nfstest.Guarded))(t)
+		if w, err := c.Write(file, 0, []byte("written"), nfstest.Unstable); err != nil || w.Committed != tt.want {
+			t.Errorf("%s: committed %d, %v", name, w.Committed, err)
+		}
+		tree.PowerCut()
+		r := must(c.Read(file, 0, 7))(t)
+		if kept := string(r.Data) == "written"; kept != (tt.want == nfstest.FileSync) {
+			t.Errorf("%s: after a power cut there is %q", name, r.Data)
+		}
+	}
+}
+
 // TestHalfClosed has a client that closes its side once it has asked, and waits
 // for replies that take their time.
 func TestHalfClosed(t *testing.T) {
