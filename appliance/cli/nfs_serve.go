@@ -35,6 +35,7 @@ type serveOptions struct {
 	quota    sizeFlag
 	cache    sizeFlag
 	transfer sizeFlag
+	sync     bool
 	trace    bool
 }
 
@@ -96,6 +97,7 @@ of every restore point as raw, VMDK, VHDX and qcow2, and the files in them.`,
 	f.Var(&opt.quota, "quota", "`SIZE` that each session may write; default what is free")
 	f.Var(&opt.cache, "cache", "`SIZE` of memory for decompressed data")
 	f.Var(&opt.transfer, "transfer", "`SIZE` of one READ or WRITE at most, 64K to 1M; default 1M")
+	f.BoolVar(&opt.sync, "sync", false, "make each write durable before it is answered, for clients such as QEMU's that send nothing again")
 	f.BoolVar(&opt.trace, "trace", false, "log a line for each request")
 	return cmd
 }
@@ -262,7 +264,7 @@ func (s *nfsService) exports(ctx context.Context, repos []recovery.Repository) (
 	if err != nil {
 		return nil, err
 	}
-	list := []nfs.Export{{ID: 1, Path: datastorePath, Tree: s.m.Store(), Allow: s.allow, Key: keys.Datastore}}
+	list := []nfs.Export{{ID: 1, Path: datastorePath, Tree: s.m.Store(), Allow: s.allow, Key: keys.Datastore, Sync: s.opt.sync}}
 	if !slices.Contains(s.opt.exports, "content") {
 		return list, nil
 	}
