@@ -14,6 +14,7 @@
 //	image       virtual disks as ReadAt, Size, NextData; Open detects the format
 //	  vmdk      one format each, reader and writer; vhd, vhdx, qcow2 beside it
 //	  part      partition tables
+//	  vmtest    machines in qemu, for tests
 //	fs          Tree: a file system as inodes; path resolution and walks on it
 //	  guest     what is on a Disk: volumes, and a Tree of those we can read
 //	    ext4    one file system each; ntfs, fat beside it
@@ -24,6 +25,9 @@
 //	  compare   in what two Trees differ
 //	  mount     serves a Tree through FUSE
 //	  treetest  the suite that every Tree passes
+//	nfs         serves Trees over NFS version 3, with MOUNT and a port mapper
+//	  nfstest   a client, and a maker of load
+//	  mounttest what a kernel shows of a directory that it has mounted
 //	appliance   composes everything
 //	  cli       the command line, one file per verb
 //	  cmd       the program, holdfast
