@@ -52,16 +52,20 @@ func TestServeKilled(t *testing.T) {
 	errs := make([]error, writers)
 	for i := range writers {
 		blocks := size / nfstest.BlockBytes / writers
-		w := nfstest.Writer{Addr: s.addr, Dir: datastorePath + "/m", Name: "disk-flat.vmdk", First: i * blocks, Blocks: blocks, Seed: uint64(i)}
+		w := nfstest.Writer{Addr: s.addr, Dir: datastorePath + "/m", Name: "disk-flat.vmdk", First: i * blocks, Blocks: blocks, Seed: uint64(i), Away: 5 * time.Minute}
 		all.Go(func() { results[i], errs[i] = w.Run(ctx) })
 	}
 	rng := rand.New(rand.NewPCG(5, 6))
 	n := kills(t)
 	for range n {
-		time.Sleep(time.Duration(50+rng.IntN(400)) * time.Millisecond)
+		if rng.IntN(4) > 0 { // or in the middle of coming back
+			s.bytesBack()
+		}
+		time.Sleep(time.Duration(rng.IntN(400)) * time.Millisecond)
 		s.end(syscall.SIGKILL)
 		s.start()
 	}
+	s.bytesBack()
 	time.Sleep(100 * time.Millisecond)
 	cancel()
 	all.Wait()
@@ -77,14 +81,40 @@ func TestServeKilled(t *testing.T) {
 	s.compare(size)
 }
 
+// bytesBack waits until the disk can be read again.
+func (s *served) bytesBack() {
+	s.t.Helper()
+	began := time.Now()
+	for {
+		c, err := nfstest.Dial(s.t.Context(), s.addr)
+		if err == nil {
+			var dir, h nfstest.Handle
+			if dir, err = c.Mount(datastorePath + "/m"); err == nil {
+				h, _, err = c.Lookup(dir, "disk-flat.vmdk")
+			}
+			if err == nil {
+				_, err = c.Read(h, 0, nfstest.BlockBytes)
+			}
+			c.Close()
+		}
+		if err == nil {
+			break
+		}
+		if time.Since(began) > time.Minute {
+			s.t.Fatalf("the disk can't be read: %v\n%s", err, s.out.String())
+		}
+	}
+	s.bytes = max(s.bytes, time.Since(began))
+}
+
 func report(t *testing.T, s *served, results []nfstest.WriterResult, n int) {
 	var sum nfstest.WriterResult
 	for _, r := range results {
 		sum.Writes, sum.Commits, sum.Replayed, sum.Checked = sum.Writes+r.Writes, sum.Commits+r.Commits, sum.Replayed+r.Replayed, sum.Checked+r.Checked
 		sum.Outages, sum.Longest = sum.Outages+r.Outages, max(sum.Longest, r.Longest)
 	}
-	t.Logf("%d kills: %d writes, %d commits, %d blocks written again, %d looked at; from start to first answer at most %s, a writer waited at most %s",
-		n, sum.Writes, sum.Commits, sum.Replayed, sum.Checked, s.longest.Round(time.Millisecond), sum.Longest.Round(time.Millisecond))
+	t.Logf("%d kills: %d writes, %d commits, %d blocks written again, %d looked at; from start to first answer at most %s, to the first byte %s more, a writer waited at most %s",
+		n, sum.Writes, sum.Commits, sum.Replayed, sum.Checked, s.longest.Round(time.Millisecond), s.bytes.Round(time.Millisecond), sum.Longest.Round(time.Millisecond))
 	if sum.Outages < n {
 		t.Errorf("%d outages were seen of %d kills", sum.Outages, n)
 	}

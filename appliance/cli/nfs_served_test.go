@@ -14,13 +14,13 @@ import (
 
 // served is a process of its own that serves a repository with one machine.
 type served struct {
-	t        *testing.T
-	dir      string // holds repo, redirect and state
-	addr     string
-	cmd      *exec.Cmd
-	out      bytes.Buffer
-	restarts int
-	longest  time.Duration // from a start to the first answer
+	t              *testing.T
+	dir            string // holds repo, redirect and state
+	addr           string
+	cmd            *exec.Cmd
+	out            bytes.Buffer
+	restarts       int
+	longest, bytes time.Duration // from a start to the first answer, and from that to the first byte of a disk
 }
 
 // program is this test as the program that it tests.

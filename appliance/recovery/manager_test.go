@@ -283,6 +283,43 @@ func TestOffline(t *testing.T) {
 	}
 }
 
+// TestDamagedRecord: a session whose record can't be read is told of by its id, and
+// can be ended; the others are not touched.
+func TestDamagedRecord(t *testing.T) {
+	for _, migrated := range []bool{false, true} {
+		w := newWorld(t, inMemory)
+		w.targets = vfs.NewMem()
+		m := w.opened(t)
+		sick := publish(t, m, w, PublishOptions{Name: "sick"})
+		publish(t, m, w, PublishOptions{Name: "well"})
+		if migrated {
+			if _, err := m.Migrate(t.Context(), "sick", MigrateOptions{To: map[string]string{"root.vmdk": "a", "data": "b"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.state.(*vfs.Mem).Corrupt(recordPath(sick.ID), 50, 1); err != nil {
+			t.Fatal(err)
+		}
+		m = w.opened(t)
+		list := m.List()
+		if len(list) != 2 || list[0].Name != "well" || list[0].State != "running" || list[1].ID != sick.ID || list[1].Error == "" {
+			t.Fatalf("%+v", list)
+		}
+		if err := m.Stop(t.Context(), sick.ID); err != nil {
+			t.Errorf("migrated %t: %v", migrated, err)
+		}
+		consistent(t, m, w)
+		sameBytes(t, "the other", bytesOf(t, m, "well", "data-flat.vmdk"), flat(w.disks[1]))
+		if err := m.Stop(t.Context(), "well"); err != nil {
+			t.Error(err)
+		}
+		left(t, w)
+	}
+}
+
 func TestRoom(t *testing.T) {
 	w := newWorld(t, inMemory)
 	w.redirect.(*vfs.Mem).SetCapacity(4 << 20)

@@ -74,7 +74,9 @@ const (
 func recordPath(id string) string { return recordsDir + "/" + id }
 
 // pin is the name under which the session's point is pinned.
-func (r *record) pin() string { return "recovery:" + r.Name + "." + r.ID }
+func (r *record) pin() string { return pinPrefix + r.Name + "." + r.ID }
+
+const pinPrefix = "recovery:"
 
 // elsewhere says that nothing of the point is needed any more.
 func (r *record) elsewhere() bool {

@@ -13,10 +13,17 @@ import (
 
 // Stop ends a session: what was written and not kept is gone, its handles are
 // stale, and its point is pinned no more. What is under way with it is given up.
-// A disk that was migrated stays where it is. Interrupted, it is ended by the
+// A disk that was migrated stays where it is. A session whose record is damaged is
+// named by its id. Interrupted, it is ended by the
 // next Open.
 func (m *Manager) Stop(ctx context.Context, name string) error {
 	s, err := m.find(name)
+	if errors.Is(err, ErrNoSession) && m.isDamaged(name) {
+		if err := m.stopDamaged(ctx, name); err != nil {
+			return fmt.Errorf("stop %s: %w", name, err)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}
