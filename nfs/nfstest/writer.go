@@ -33,6 +33,8 @@ type Writer struct {
 	committed []uint32
 	pending   map[int]bool // blocks whose latest generation is not committed
 	unknown   map[int]bool // of these, blocks of which no reply said that it was written
+	lost      bool         // a connection has ended since pending was written
+	heard     time.Time    // when the server last answered
 	verifier  uint64       // under which pending was written
 	res       WriterResult
 }
@@ -65,6 +67,7 @@ func (w *Writer) Run(ctx context.Context) (WriterResult, error) {
 		return w.res, err
 	}
 	defer func() { w.c.Close() }()
+	w.heard = time.Now()
 	for n := 1; ctx.Err() == nil; n++ {
 		if err := w.again(func() error { return w.step(n) }); err != nil {
 			return w.res, err
@@ -81,20 +84,26 @@ var errWrong = errors.New("nfstest")
 
 // again does something until the server has answered it.
 func (w *Writer) again(do func() error) error {
-	for began := time.Now(); ; {
-		err := do()
+	for {
+		var err error
+		if w.lost {
+			err = w.resume()
+		}
+		if err == nil {
+			err = do()
+		}
 		switch {
 		case err == nil || errors.Is(err, errWrong):
 			return err
 		case errors.Is(err, Jukebox):
 		case isStatus(err):
-			return fmt.Errorf("%w: block part at %d: %w", errWrong, w.First, err)
+			return fmt.Errorf("%w: part at block %d: %w", errWrong, w.First, err)
 		default:
 			if err := w.reconnect(); err != nil {
 				return err
 			}
 		}
-		if time.Since(began) > w.Away {
+		if time.Since(w.heard) > w.Away {
 			return fmt.Errorf("%w: no answer for %s: %w", errWrong, w.Away, err)
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -122,8 +131,7 @@ func (w *Writer) connect() (err error) {
 	return err
 }
 
-// reconnect goes on with a server that was away, by the handle from before, and
-// looks at all that was not committed, and at some that was.
+// reconnect goes on with a server that was away, by the handle from before.
 func (w *Writer) reconnect() error {
 	w.c.Close()
 	w.res.Outages++
@@ -133,7 +141,7 @@ func (w *Writer) reconnect() error {
 		if err == nil {
 			var a Attr
 			if a, err = c.GetAttr(w.handle); err == nil {
-				w.c = c
+				w.c, w.heard = c, time.Now()
 				w.res.Longest = max(w.res.Longest, time.Since(began))
 				if a.FileID != w.fileID {
 					return fmt.Errorf("%w: the file's number was %x and is %x", errWrong, w.fileID, a.FileID)
@@ -150,18 +158,29 @@ func (w *Writer) reconnect() error {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return w.again(func() error {
-		for b := range w.pending {
-			if err := w.check(b, 1); err != nil {
-				return err
-			}
-		}
-		first := w.rng.IntN(w.Blocks)
-		if err := w.check(first, min(64, w.Blocks-first)); err != nil {
+	w.lost = true
+	return nil
+}
+
+// resume looks at all that was not committed when a connection ended, and at some
+// that was, and writes the former again. What it has done is not done again when
+// this connection ends, too.
+func (w *Writer) resume() error {
+	for b := range w.pending {
+		if err := w.check(b, 1); err != nil {
 			return err
 		}
-		return w.replay(w.verifier)
-	})
+		w.res.Replayed++
+		if err := w.write(b, 1, FileSync); err != nil {
+			return err
+		}
+	}
+	first := w.rng.IntN(w.Blocks)
+	if err := w.check(first, min(16, w.Blocks-first)); err != nil {
+		return err
+	}
+	w.lost = false
+	return nil
 }
 
 // step makes the n-th write, and what follows from it.
@@ -200,6 +219,7 @@ func (w *Writer) write(first, count int, how uint32) error {
 	if err != nil {
 		return err
 	}
+	w.heard = time.Now()
 	w.res.Writes++
 	if res.Count != uint32(len(p)) {
 		return fmt.Errorf("%w: %d of %d bytes written", errWrong, res.Count, len(p))
@@ -230,6 +250,7 @@ func (w *Writer) commit() error {
 	if err != nil {
 		return err
 	}
+	w.heard = time.Now()
 	w.res.Commits++
 	if v != w.verifier {
 		return w.replay(v)
@@ -267,6 +288,7 @@ func (w *Writer) check(first, count int) error {
 		if err != nil {
 			return err
 		}
+		w.heard = time.Now()
 		if len(res.Data) != n*BlockBytes {
 			return fmt.Errorf("%w: %d bytes read at %d, want %d", errWrong, len(res.Data), w.off(b), n*BlockBytes)
 		}
