@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"holdfast/fs"
 )
@@ -22,6 +23,8 @@ type queue struct {
 	durable uint64 // all up to this one are
 	lost    []lsnRange
 	busy    bool
+
+	floor atomic.Uint64 // all up to this one are durable, for who need not wait
 }
 
 // lsnRange are changes from the one after from, up to to.
@@ -43,16 +46,24 @@ func (q *queue) last() uint64 {
 	return q.queued
 }
 
-// isDurable says whether wait would return at once.
-func (q *queue) isDurable(lsn uint64) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return lsn <= q.durable
+// isDurable says whether wait would return at once. After a failure it says so of
+// nothing newer.
+func (q *queue) isDurable(lsn uint64) bool { return lsn <= q.floor.Load() }
+
+// reached notes that all changes up to lsn are durable. mu is held.
+func (q *queue) reached(lsn uint64) {
+	q.durable = lsn
+	if len(q.lost) == 0 {
+		q.floor.Store(lsn)
+	}
 }
 
 // wait returns when a change is durable. ErrLost if it will never be.
 func (t *tree) wait(lsn uint64) error {
 	q := &t.queue
+	if q.isDurable(lsn) {
+		return nil
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for lsn > q.durable {
@@ -98,7 +109,7 @@ func (t *tree) flush() {
 		return
 	}
 	q.mu.Lock()
-	q.durable = upTo
+	q.reached(upTo)
 	q.mu.Unlock()
 }
 

@@ -172,24 +172,19 @@ func newWorld(seed uint64) *world {
 	return &world{mem: mem, disk: vfs.NewFaulty(mem), rng: rand.New(rand.NewPCG(seed, 5)), ids: make(map[fs.ID]bool)}
 }
 
-// watch takes a clone before every operation, or before some, one in every way
-// or in some.
+// watch takes a clone before each operation of which the number can be divided,
+// in one way after another.
 func (w *world) watch(ways []vfs.CrashOptions, every int) {
 	w.disk.OnOp(func(i int, op vfs.Op) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		list := ways
-		if !long {
-			if i%every != 0 {
-				return
-			}
-			list = ways[i/every%len(ways):][:1]
+		if i%every != 0 {
+			return
 		}
-		for _, how := range list {
-			st := &stop{index: i, op: op, how: how, mem: w.mem.CrashClone(how), before: w.acked, loose: w.loose, ids: maps.Clone(w.ids), made: w.s != nil}
-			w.stops = append(w.stops, st)
-			w.fresh = append(w.fresh, st)
-		}
+		how := ways[i/every%len(ways)]
+		st := &stop{index: i, op: op, how: how, mem: w.mem.CrashClone(how), before: w.acked, loose: w.loose, ids: maps.Clone(w.ids), made: w.s != nil}
+		w.stops = append(w.stops, st)
+		w.fresh = append(w.fresh, st)
 	})
 }
 
@@ -412,10 +407,14 @@ func (w *world) session(name string) error {
 // TestPowerLoss cuts the power at file operations of making a store, working
 // with it and closing it.
 func TestPowerLoss(t *testing.T) {
+	every, changes := 3, 80
+	if long {
+		every, changes = 1, 200
+	}
 	for seed := range uint64(steps(2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(seed)
-			w.watch(vfs.Crashes(seed, seed+10, seed+21), 3)
+			w.watch(vfs.Crashes(seed, seed+10, seed+21), every)
 			if err := Create(w.disk, w.opt); err != nil {
 				t.Fatal(err)
 			}
@@ -426,7 +425,7 @@ func TestPowerLoss(t *testing.T) {
 			if err := w.do("add a session", none, func() error { return w.session("first") }); err != nil {
 				t.Fatal(err)
 			}
-			if err := w.work(steps(80)); err != nil {
+			if err := w.work(changes); err != nil {
 				t.Fatal(err)
 			}
 			if err := w.do("close", none, func() error { return nil }); err != nil {

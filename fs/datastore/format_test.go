@@ -186,7 +186,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(encodeAll(list[:4]), []byte{})
 	f.Add(newStateWithRoot().snapshot(nil), encodeAll([]record{entryRec{1, 1, 2, true, "s"}, goneRec{1, 1}, forgetRec{1}}))
 	f.Fuzz(func(t *testing.T, snap, records []byte) {
-		if len(snap)+len(records) > 1<<16 {
+		if len(snap)+len(records) > 2<<10 { // each may say of millions of units
 			return
 		}
 		j := journal{id: sampleID, number: 3}

@@ -331,7 +331,7 @@ func (j *journal) grow(size int64) error {
 		}
 		if err != nil {
 			for _, f := range j.files {
-				err = errors.Join(err, f.Truncate(j.size))
+				err = errors.Join(err, cutTo(f, j.size))
 			}
 			return err
 		}
@@ -352,6 +352,15 @@ func (j *journal) load() (*state, error) {
 	}
 	st, _, _, err := replay(h, p)
 	return st, err
+}
+
+// cutTo gives back what a file has beyond size.
+func cutTo(f vfs.File, size int64) error {
+	have, err := f.Size()
+	if err == nil && have > size {
+		err = f.Truncate(size)
+	}
+	return err
 }
 
 func (j *journal) close() (err error) {
@@ -405,7 +414,7 @@ func (j *journal) open() (*state, error) {
 	other := 1 - active
 	j.size = max(minJournal, int64(len(contents[active])), int64(len(contents[other])))
 	if errs[other] != nil || len(contents[other]) != len(contents[active]) || j.size > int64(len(contents[active])) {
-		err = j.complete(errs[other] != nil)
+		err = j.complete([2]int64{int64(len(contents[0])), int64(len(contents[1]))}, errs[other] != nil)
 	}
 	if err == nil && headers[other].live {
 		err = j.retire(other, headers[other].gen)
@@ -439,18 +448,23 @@ func choose(h [2]header, errs [2]error) (int, error) {
 	return 0, fmt.Errorf("%w: no file has the latest state: %w", errJournal, errors.Join(errs[:]...))
 }
 
-// complete makes the files what they should be: both there, both as long.
-func (j *journal) complete(missing bool) error {
-	if err := j.files[j.active].Preallocate(j.size); err != nil {
-		return err
-	}
+// complete makes the files what they should be: both there, both as long. Where
+// there is no space for that, they are as long as the shorter one.
+func (j *journal) complete(sizes [2]int64, missing bool) error {
 	if missing {
+		sizes[1-j.active] = 0
 		if err := j.make(1-j.active, false, 0, nil); err != nil {
 			return err
 		}
-		return j.fs.SyncDir(j.dir)
+		if err := j.fs.SyncDir(j.dir); err != nil {
+			return err
+		}
 	}
-	return j.grow(j.size)
+	err := j.grow(j.size)
+	if least := min(sizes[0], sizes[1]); errors.Is(spaceError(err), treefs.ErrNoSpace) && least >= max(minJournal, j.next.at) {
+		j.size, err = least, nil
+	}
+	return err
 }
 
 // read opens a file of the journal and reads all of it.

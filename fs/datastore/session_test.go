@@ -624,3 +624,75 @@ func TestManySessions(t *testing.T) {
 		t.Errorf("the journal has %d bytes", size)
 	}
 }
+
+// TestClockGoesBack has the machine's clock an hour earlier at every opening:
+// times go on all the same, after power cuts too.
+func TestClockGoesBack(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	b := newBench(t, Options{Now: func() time.Time {
+		now = now.Add(time.Millisecond)
+		return now
+	}})
+	c, err := b.s.Create(ctx, b.s.Root(), "f", fs.Creation{}, fs.SetAttr{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := c.Object
+	for i := range 12 {
+		w, err := b.s.WriteAt(ctx, last.ID, make([]byte, 100_000), 0, i%2 == 0)
+		if err != nil || compareTimes(w.After.Mtime, last.Mtime) <= 0 || compareTimes(w.After.Ctime, last.Ctime) <= 0 {
+			t.Fatalf("%+v, %v; after %+v", w.After, err, last)
+		}
+		now = now.Add(-time.Hour)
+		if i%3 == 0 {
+			_, err = b.reopen()
+		} else {
+			_, err = b.crash(vfs.CrashOptions{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last, err = b.s.Attr(ctx, last.ID); err != nil || compareTimes(last.Ctime, w.After.Ctime) < 0 || compareTimes(last.Mtime, w.After.Mtime) < 0 {
+			t.Fatalf("opened again: %+v, %v; after %+v", last, err, w.After)
+		}
+		if i%3 == 0 && (last.Ctime != w.After.Ctime || last.Mtime != w.After.Mtime) {
+			t.Errorf("closed in good order, times are %v and %v, they were %v and %v", last.Mtime, last.Ctime, w.After.Mtime, w.After.Ctime)
+		}
+	}
+}
+
+// TestHalfGrown opens a journal of which a crash left one file longer, on a
+// volume without space for the other.
+func TestHalfGrown(t *testing.T) {
+	for i := range 2 {
+		b := newBench(t, Options{})
+		n := b.add(vmSpec("vm"))
+		if err := b.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f, err := b.mem.OpenWrite(fmt.Sprintf("s000001/journal.%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Preallocate(2 * minJournal); err != nil || f.Sync() != nil || f.Close() != nil {
+			t.Fatal(err)
+		}
+		b.mem.SetCapacity(b.mem.Used())
+		b.open()
+		if list := b.s.Sessions(); list[0].Err != nil {
+			t.Fatal(list[0].Err)
+		}
+		for k := range 2500 {
+			if _, err := b.s.SetAttr(ctx, SessionRoot(n), fs.SetAttr{Set: fs.SetUID, UID: uint32(k)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.mem.SetCapacity(1 << 40)
+		if _, err := b.reopen(); err != nil {
+			t.Fatal(err)
+		}
+		if size := b.s.trees[n].size.Load(); size != 2*minJournal {
+			t.Errorf("with space the journal has %d bytes", size)
+		}
+	}
+}

@@ -132,17 +132,13 @@ func (s *Store) open() (err error) {
 	if err := s.openSessions(); err != nil {
 		return err
 	}
+	if err := s.root.settle(); err != nil {
+		return err
+	}
 	for _, t := range s.trees {
-		if t.gone != nil {
-			continue
+		if t.gone == nil {
+			s.recorded = append(s.recorded, t.st.notes...)
 		}
-		if err := t.settle(); err != nil && t.number == 0 {
-			return err
-		} else if err != nil {
-			t.offline(err)
-			continue
-		}
-		s.recorded = append(s.recorded, t.st.notes...)
 	}
 	slices.SortStableFunc(s.recorded, func(a, b noteRec) int { return compareTimes(a.at, b.at) })
 	return s.tidy()
@@ -167,7 +163,11 @@ func (s *Store) openSessions() error {
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			if err := t.load(); err != nil {
+			err := t.load()
+			if err == nil {
+				err = t.settle()
+			}
+			if err != nil {
 				t.offline(err)
 			}
 		})
