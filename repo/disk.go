@@ -87,6 +87,15 @@ func (d *Disk) read(ctx context.Context, p []byte, off int64) error {
 	for len(p) > 0 {
 		n := min(int64(len(p)), size-off%size)
 		part, at := p[:n], off
+		if d.Cached(at, int(n)) { // copied sooner than handed to somebody
+			if err := d.readChunk(ctx, part, at); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+			p, off = p[n:], off+n
+			continue
+		}
 		select {
 		case d.store.limit <- struct{}{}:
 		case <-ctx.Done():
