@@ -121,6 +121,7 @@ func (s stop) String() string {
 type world struct {
 	disk  *vfs.Faulty
 	mem   *vfs.Mem
+	fsys  vfs.FS // what the session uses: the disk, or what leads there
 	bases []*memBase
 	model []*versions
 	opt   Options
@@ -142,6 +143,7 @@ type world struct {
 func newWorld(seed uint64) *world {
 	w := &world{every: 2, mem: vfs.NewMem(), opt: smallLog, bases: []*memBase{newBase(seed, 150*grainBytes+700), newBase(seed+50, 40*grainBytes)}}
 	w.disk = vfs.NewFaulty(w.mem)
+	w.fsys = w.disk
 	for _, b := range w.bases {
 		w.model = append(w.model, newVersions(b))
 	}
@@ -207,7 +209,7 @@ func (w *world) snaps() (list []snap) {
 }
 
 func (w *world) create() (err error) {
-	w.s, err = Create(w.disk, specs(w.bases...), w.opt)
+	w.s, err = Create(w.fsys, specs(w.bases...), w.opt)
 	w.mu.Lock()
 	w.made = err == nil
 	w.mu.Unlock()
@@ -249,7 +251,7 @@ func (w *world) work(rng *rand.Rand, n int) error {
 				v.commit(0, int64(len(v.bytes)))
 			}
 			var err error
-			if w.s, err = Open(w.disk, specs(w.bases...), w.opt); err != nil {
+			if w.s, err = Open(w.fsys, specs(w.bases...), w.opt); err != nil {
 				return err
 			}
 		}

@@ -54,6 +54,7 @@ func TestMigrate(t *testing.T) {
 	const size = 3*mib + 5000
 	w := &world{every: 2, mem: vfs.NewMem(), opt: Options{WALBytes: 512 * grainBytes, ReserveBytes: mib}, bases: []*memBase{newBase(1, size), newBase(2, 64*grainBytes)}}
 	w.disk = vfs.NewFaulty(w.mem)
+	w.fsys = w.disk
 	w.opt.OpenTarget = openFileTarget(w.disk)
 	for _, b := range w.bases {
 		w.model = append(w.model, newVersions(b))
