@@ -47,7 +47,6 @@ type walFile struct {
 	prev    uint32       // checksum of the last batch
 	prior   int64        // where the log before this one ended
 	mode    mode         // all records are for its write layer
-	inited  int64        // bytes that were written once
 
 	// Guarded by Session.mu. A file that is spare has none.
 	tables  []table
@@ -150,7 +149,6 @@ func (s *Session) openWAL(i int) (*walFile, error) {
 	}
 	w.size = int64(h.size)
 	w.reset(h.gen, len(s.disks))
-	w.inited = w.size
 	return w, nil
 }
 
@@ -171,9 +169,6 @@ func (s *Session) append(recs []*rec) error {
 		b.records[i] = r.record(m.write)
 	}
 	s.log.buf = b.encode(s.log.buf[:0], grainBytes, true)
-	if err := w.prepare(w.end + int64(len(s.log.buf))); err != nil {
-		return s.fail(err)
-	}
 	if _, err := w.file.WriteAt(s.log.buf, w.end); err != nil {
 		return s.fail(fmt.Errorf("append to %s: %w", w.name, err))
 	}
@@ -221,24 +216,6 @@ func (w *walFile) add(r *rec, queued bool) {
 			}
 		}
 	}
-}
-
-// walAhead is how much of a log file is written at once when it is used for the
-// first time: the space is there, but each first write to it costs the file
-// system a transaction at the next sync.
-const walAhead = 4 * mib
-
-// prepare writes zeros ahead of the records, up to end at least.
-func (w *walFile) prepare(end int64) error {
-	if end <= w.inited {
-		return nil
-	}
-	to := min(align(end, walAhead), w.size)
-	if _, err := w.file.WriteAt(make([]byte, to-w.inited), w.inited); err != nil {
-		return err
-	}
-	w.inited = to
-	return nil
 }
 
 // turn makes the spare file the active one, or waits for a spare: the caller
