@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"holdfast/repo/vfs"
 )
@@ -18,6 +19,8 @@ type Sealed struct {
 	s     *Session
 	depth int
 	epoch int // failures the session had had
+
+	barrier time.Duration
 }
 
 // Seal ends the present layer and begins the next one. Writes wait meanwhile,
@@ -52,13 +55,41 @@ func (s *Session) seal() (*Sealed, error) {
 	if err := s.Checkpoint(); err != nil {
 		return nil, err
 	}
+	if err := s.calm(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	next := mode{append(slices.Clone(m.layers), top+1), top + 1, len(m.layers)}
 	if err := s.switchMode(next, m); err != nil {
 		return nil, err
 	}
-	return s.sealedLocked(), nil
+	x := s.sealedLocked()
+	x.barrier = time.Since(began)
+	return x, nil
+}
+
+// Barrier returns how long reads and writes waited while the layer was sealed;
+// 0 when that was before the session was opened.
+func (x *Sealed) Barrier() time.Duration { return x.barrier }
+
+// calm commits until little is left to be made durable, so that what comes next
+// under the gate is short, or until it is clear that writers are faster.
+func (s *Session) calm() error {
+	const little, most = 4 * mib, 4
+	for range most {
+		s.mu.RLock()
+		dirty := s.dirtyLocked()
+		s.mu.RUnlock()
+		if dirty < little {
+			return nil
+		}
+		if err := s.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Sealed returns the sealed state that there is, or nil.
@@ -75,7 +106,7 @@ func (s *Session) sealedLocked() *Sealed {
 	if s.mode.sealed == 0 {
 		return nil
 	}
-	return &Sealed{s, s.mode.sealed, s.failures}
+	return &Sealed{s: s, depth: s.mode.sealed, epoch: s.failures}
 }
 
 // switchMode goes on in another mode, from a new log file on: all records in one

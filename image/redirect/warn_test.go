@@ -147,14 +147,14 @@ func TestWarned(t *testing.T) {
 	write(d, 0, 72, 2) // nothing new
 	write(d, 72, 24, 1)
 	got.await(t, "quota 95")
+	if n := got.told("quota 70"); n != 1 {
+		t.Errorf("told %d times of 70 %% of the quota", n)
+	}
 	write(d, 0, 60, 0) // back with the next checkpoint
 	if err := s.Checkpoint(); err != nil {
 		t.Fatal(err)
 	}
 	got.await(t, "quota 0")
-	if n := got.told("quota 70"); n != 1 {
-		t.Errorf("told %d times of 70 %% of the quota", n)
-	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
