@@ -179,6 +179,33 @@ func TestFlips(t *testing.T) {
 	}
 }
 
+// TestLostDirectories has directories whose links are right and that no way from
+// the root leads to.
+func TestLostDirectories(t *testing.T) {
+	dir := func(ino, parent uint64, nlink uint32) record {
+		return &inode{ino: ino, typ: fs.TypeDir, nlink: nlink, parent: parent}
+	}
+	tests := map[string][]record{
+		"in each other": {dir(2, 3, 3), dir(3, 2, 3), entryRec{2, 1, 3, false, "a"}, entryRec{3, 2, 2, false, "b"}},
+		"in nothing":    {dir(2, 9, 4), dir(3, 2, 2), dir(4, 2, 2), entryRec{2, 1, 3, false, "a"}, entryRec{2, 2, 4, false, "b"}, dir(2, 9, 2)},
+		"without links": {dir(2, 9, 2)},
+	}
+	for name, list := range tests {
+		st := newStateWithRoot()
+		for _, r := range list {
+			if err := st.apply(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := st.check(); !errors.Is(err, errState) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := st.checkReached(); !errors.Is(err, errState) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // FuzzJournal replays snapshots and batches that are whole and say anything.
 func FuzzJournal(f *testing.F) {
 	list := sampleRecords()

@@ -381,11 +381,13 @@ func (st *state) checkReached() error {
 			continue
 		}
 		var way []uint64
-		for at := ino; !reached[at]; at = st.nodes[at].parent {
-			if slices.Contains(way, at) || len(way) > len(st.nodes) {
-				return contradicts("directory %d is in itself", ino)
+		for at := ino; !reached[at]; {
+			d := st.nodes[at]
+			if d == nil || len(way) > len(st.nodes) {
+				return contradicts("directory %d is not below the root", ino)
 			}
 			way = append(way, at)
+			at = d.parent
 		}
 		for _, at := range way {
 			reached[at] = true
