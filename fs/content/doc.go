@@ -2,6 +2,7 @@
 //
 //	/<machine>/latest                  a symbolic link to its last restore point
 //	/<machine>/<point>/machine.json    what the repository knows of the point
+//	                   <name>.vmx  <name>.nvram …  what was backed up beside the disks
 //	                   disks/<disk>.raw  <disk>.vmdk  <disk>-flat.vmdk  …
 //	                   files/<disk>/<volume>/…    the guest's own files
 //

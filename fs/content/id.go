@@ -58,6 +58,7 @@ const (
 	inoJSON  = 2
 	inoDisks = 3
 	inoFiles = 4
+	inoKept  = 0x100 // and the place of the machine's file in the point
 
 	inoVolumes    = 1      // files/<disk>
 	inoNotes      = 2      // files/<disk>/NOTES.txt

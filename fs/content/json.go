@@ -28,8 +28,16 @@ type machineFile struct {
 	CopiedFrom  string                     `json:"copiedFrom,omitempty"`
 	SizeBytes   int64                      `json:"sizeBytes"`
 	Disks       []diskFile                 `json:"disks"`
+	Files       []keptListing              `json:"files,omitempty"`
 	Counters    repo.Counters              `json:"counters"`
 	Extensions  map[string]json.RawMessage `json:"extensions,omitempty"`
+}
+
+// keptListing is a file of the machine beside its disks.
+type keptListing struct {
+	Name      string `json:"name"`
+	SizeBytes int64  `json:"sizeBytes"`
+	File      string `json:"file"` // what it is called beside machine.json
 }
 
 type diskFile struct {
@@ -57,6 +65,9 @@ func machineJSON(p *point) ([]byte, error) {
 	for i, names := range p.diskNames() {
 		d := p.Disks[i]
 		f.Disks = append(f.Disks, diskFile{d.Name, d.SizeBytes, d.Format, d.Source, d.ChangeID, d.Root.String(), names.view, names.folder})
+	}
+	for i, name := range keptNames(p.Files) {
+		f.Files = append(f.Files, keptListing{p.Files[i].Name, p.Files[i].SizeBytes, name})
 	}
 	b, err := json.MarshalIndent(f, "", "  ")
 	return append(b, '\n'), err

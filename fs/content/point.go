@@ -28,6 +28,9 @@ func pointNode(t *Tree, p *point, ino uint64) node {
 	case inoJSON:
 		return &textFile{a: fileAttr(p.id(ino), p.time(), 0), text: func(context.Context) ([]byte, error) { return machineJSON(p) }}
 	}
+	if ino >= inoKept && ino < inoKept+uint64(len(p.Files)) {
+		return &keptFile{t: t, p: p, file: int(ino - inoKept)}
+	}
 	disk, in := splitIno(ino)
 	if disk < 0 || disk >= int64(len(p.Disks)) || disk >= maxDisks {
 		return nil
@@ -79,6 +82,9 @@ func (d *pointDir) children() []child {
 		list = []child{{"disks", d.p.id(inoDisks), fs.TypeDir}, {"machine.json", d.p.id(inoJSON), fs.TypeFile}}
 		if d.t.opt.Guests != nil {
 			list = append(list, child{"files", d.p.id(inoFiles), fs.TypeDir})
+		}
+		for i, name := range keptNames(d.p.Files) {
+			list = append(list, child{name, d.p.id(inoKept + uint64(i)), fs.TypeFile})
 		}
 	case inoDisks:
 		for i, names := range d.p.diskNames() {
@@ -258,6 +264,7 @@ func (t *Tree) closePoint(op *openPoint) {
 type openPoint struct {
 	reader *repo.Reader
 	disks  []*openDisk
+	files  lazy[[]repo.MachineFile]
 }
 
 type openDisk struct {
