@@ -201,8 +201,12 @@ func (s *Session) open(specs []DiskSpec) error {
 }
 
 // settle makes durable what load found, for it may come from the page cache of
-// a process that was killed, and clears away what belongs to nobody.
+// a process that was killed, and clears away what belongs to nobody. The map
+// comes first, and its name: a log file that it has is used again.
 func (s *Session) settle() error {
+	if err := errors.Join(s.m.file.Sync(), s.fs.SyncDir(".")); err != nil {
+		return err
+	}
 	for _, w := range []*walFile{s.log.active, s.log.sealed} {
 		if w == nil {
 			continue
