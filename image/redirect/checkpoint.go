@@ -217,17 +217,25 @@ func (s *Session) mapRecords(w *walFile) []record {
 	}
 	for i, t := range w.tables {
 		d := s.disks[i]
-		for _, g := range t.sorted() {
-			k := t[g].r.kind
-			if d.hasState(lay, g, k.state()) {
-				continue
+		var run record
+		news := false // in run
+		end := func() {
+			if news {
+				out = append(out, run)
 			}
-			if n := len(out) - 1; n >= 0 && out[n].kind == k && out[n].disk == d.index && out[n].first+uint64(out[n].count) == g {
-				out[n].count++
-				continue
-			}
-			out = append(out, record{kind: k, disk: d.index, layer: lay, first: g, count: 1})
+			news = false
 		}
+		for _, g := range t.sorted() {
+			// Runs stay whole, with what the map has already: their parts might
+			// be more than mapRoom.
+			if k := t[g].r.kind; run.kind != k || run.first+uint64(run.count) != g {
+				end()
+				run = record{kind: k, disk: d.index, layer: lay, first: g}
+			}
+			run.count++
+			news = news || !d.hasState(lay, g, run.kind.state())
+		}
+		end()
 	}
 	for _, r := range w.targets {
 		out = append(out, record{kind: kindTarget, disk: r.d.index, count: uint32(len(r.name)), payload: r.name})
