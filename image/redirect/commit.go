@@ -1,6 +1,9 @@
 package redirect
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 func (s *Session) flushAndSync() error {
 	if err := s.flush(); err != nil {
@@ -104,7 +107,13 @@ func (s *Session) enqueue(r *rec) {
 func (s *Session) Commit() error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	return s.commit()
+	err := s.commit()
+	for _, d := range s.disks {
+		if d.target != nil {
+			err = errors.Join(err, d.syncTarget())
+		}
+	}
+	return err
 }
 
 func (s *Session) commit() error {

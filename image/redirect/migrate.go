@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -200,16 +201,29 @@ func (d *Disk) switchTo(name string, m *migration) error {
 	if err := m.target.Sync(); err != nil {
 		return targetError("sync", err)
 	}
+	r := &rec{kind: kindTarget, d: d, name: []byte(name)}
 	s.mu.Lock()
-	s.enqueue(&rec{kind: kindTarget, d: d, name: []byte(name)})
+	s.enqueue(r)
 	s.mu.Unlock()
 	if err := s.sync(); err != nil {
+		s.takeBack(r) // or the next sync would say that the disk was switched
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d.targetName, d.target = name, m.target
 	return nil
+}
+
+// takeBack takes a record out of the queue. One that is in the log already needs
+// a repair, and gets it: what failed was its sync.
+func (s *Session) takeBack(r *rec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.queue, r); i >= 0 {
+		s.queue = slices.Delete(slices.Clone(s.queue), i, i+1)
+		s.queueBytes -= r.bytes()
+	}
 }
 
 // Target returns the name of the target that the disk was switched to, or "".

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"holdfast/repo/vfs"
 )
@@ -261,5 +262,95 @@ func TestSwitchedNeedsTarget(t *testing.T) {
 	defer s.Close()
 	if err := same(s.Disks()[0], base.data); err != nil {
 		t.Error(fmt.Errorf("through the target: %w", err))
+	}
+}
+
+// TestSwitchFull lets the last step of a migration find no room in the log. It
+// fails, the disk goes on without the target, and stays without it: what is
+// written afterwards is there when the session is opened again.
+func TestSwitchFull(t *testing.T) {
+	base := newBase(6, 100*grainBytes)
+	fsys, other := vfs.NewMem(), vfs.NewMem()
+	opt := smallLog
+	opt.ReserveBytes, opt.often, opt.OpenTarget = 1, time.Millisecond, openFileTarget(other)
+	s := mustCreate(t, fsys, opt, base)
+	d := s.Disks()[0]
+	want := bytes.Clone(base.data)
+	write := func(i int) error {
+		p := bytes.Repeat([]byte{byte(i) | 1, byte(i >> 8)}, 4*grainBytes/2)
+		_, err := d.Write(p, 0, true)
+		if err == nil {
+			copy(want, p)
+		}
+		return err
+	}
+	if err := write(0); err != nil {
+		t.Fatal(err)
+	}
+	fsys.SetCapacity(fsys.Used())
+	var err error
+	for i := 1; err == nil; i++ { // until the map has to be written anew, and can't be
+		if err = write(i); i > 10000 {
+			t.Fatal("there is always room")
+		}
+	}
+	if !errors.Is(err, ErrNoSpace) {
+		t.Fatal(err)
+	}
+	target, err := makeTarget(other, base.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Migrate(t.Context(), "target", target); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("switched with no room in the log: %v", err)
+	}
+	fsys.SetCapacity(1 << 40)
+	for end := time.Now().Add(20 * time.Second); write(7) != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no room again")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, fsys, opt, base)
+	defer s.Close()
+	d = s.Disks()[0]
+	if d.Target() != "" {
+		t.Errorf("the disk is %q", d.Target())
+	}
+	if err := same(d, want); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseSyncsTarget closes a session whose disk was switched: what was
+// written to the target is durable.
+func TestCloseSyncsTarget(t *testing.T) {
+	base := newBase(6, 10*grainBytes)
+	other := vfs.NewMem()
+	s := mustCreate(t, vfs.NewMem(), smallLog, base)
+	target, err := makeTarget(other, base.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := s.Disks()[0]
+	if err := d.Migrate(t.Context(), "target", target); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write([]byte("written"), 0, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := other.CrashClone(vfs.CrashOptions{}).Open("target")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := make([]byte, 7)
+	if _, err := f.ReadAt(p, 0); err != nil || string(p) != "written" {
+		t.Errorf("%q, %v", p, err)
 	}
 }
