@@ -355,7 +355,7 @@ func (s *Session) merge(ctx context.Context) error {
 	if err := s.Checkpoint(); err != nil {
 		return err
 	}
-	return s.tidy()
+	return s.tidy(false)
 }
 
 // changeMode is switchMode with the gate.

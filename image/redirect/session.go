@@ -228,11 +228,12 @@ func (s *Session) settle() error {
 		}
 	}
 	s.reserved = s.reserveWhole()
-	return s.tidy()
+	return s.tidy(true)
 }
 
-// tidy removes files of layers that are gone and files without a name.
-func (s *Session) tidy() error {
+// tidy removes files of layers that are gone, and those without a name if
+// nobody can be making one.
+func (s *Session) tidy(unnamed bool) error {
 	list, err := s.fs.ReadDir(".")
 	if err != nil {
 		return err
@@ -247,7 +248,7 @@ func (s *Session) tidy() error {
 		}
 	}
 	for _, e := range list {
-		if strings.HasSuffix(e.Name, newSuffix) && ours(strings.TrimSuffix(e.Name, newSuffix)) || strings.HasPrefix(e.Name, "data.") && !wanted[e.Name] {
+		if unnamed && strings.HasSuffix(e.Name, newSuffix) && ours(strings.TrimSuffix(e.Name, newSuffix)) || strings.HasPrefix(e.Name, "data.") && !wanted[e.Name] {
 			if err := s.fs.Remove(e.Name); err != nil {
 				return err
 			}
