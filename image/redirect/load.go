@@ -26,11 +26,17 @@ func (s *Session) load(limit ends) error {
 	if err := s.loadLog(limit); err != nil {
 		return err
 	}
+	s.recount()
+	return nil
+}
+
+// recount counts what is used, when nothing is queued and nobody writes. mu is
+// held, or nobody else knows the session.
+func (s *Session) recount() {
 	s.used = 0
 	for _, d := range s.disks {
 		s.used += d.countUsed()
 	}
-	return nil
 }
 
 func (s *Session) loadMap(limit ends) error {
@@ -216,12 +222,11 @@ func (d *Disk) countUsed() int64 {
 		n += l.grains.count[stateData]
 	}
 	top := d.layer(d.s.mode.write)
-	for _, w := range []*walFile{d.s.log.active, d.s.log.sealed} {
-		if w == nil {
-			continue
-		}
+	counted := make(map[uint64]bool) // by the other file
+	for _, w := range d.s.log.byGen() {
 		for g, c := range w.tables[d.index] {
-			if c.r.kind == kindData && top.grains.get(g) != stateData {
+			if c.hadData && !counted[g] && top.grains.get(g) != stateData {
+				counted[g] = true
 				n++
 			}
 		}

@@ -141,6 +141,9 @@ func (s *Session) switchMode(m, was mode) error {
 		return errors.New("a layer that is to go has grains") // never lose them
 	}
 	s.setMode(m)
+	if len(dropped) > 0 {
+		s.recount() // what was written in both layers is one grain now
+	}
 	err := s.openLayers()
 	if err != nil {
 		s.setMode(was)
