@@ -125,7 +125,8 @@ func (s *Session) startOver() error {
 	}
 	s.mu.Unlock()
 	for i, w := range s.log.files {
-		if err := makeWAL(s.fs, i, fileHeader{walMagic, s.id, gen + 1 + uint64(i), uint64(w.size)}); err != nil {
+		h := fileHeader{walMagic, s.id, gen + 1 + uint64(i), uint64(w.size)}
+		if err := s.withReserve(func() error { return makeWAL(s.fs, i, h) }); err != nil {
 			return err
 		}
 		if err := s.fs.SyncDir("."); err != nil {

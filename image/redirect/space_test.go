@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,5 +153,39 @@ func TestQuota(t *testing.T) {
 		if st.TimeLeft <= 0 {
 			t.Errorf("time left: %v", st.TimeLeft)
 		}
+	}
+}
+
+// TestRepairFull lets a sync of the log fail when little is free: the session
+// goes on in a new log.
+func TestRepairFull(t *testing.T) {
+	base := newBase(8, 100*grainBytes)
+	fsys := vfs.NewMem()
+	faulty := vfs.NewFaulty(fsys)
+	s := mustCreate(t, faulty, smallLog, base)
+	defer s.Close()
+	d := s.Disks()[0]
+	p := bytes.Repeat([]byte{1}, grainBytes)
+	if _, err := d.Write(p, 0, true); err != nil {
+		t.Fatal(err)
+	}
+	fsys.SetCapacity(fsys.Used() + 3*smallLog.mapRoom()) // enough for another map, not for a log
+	var once sync.Once
+	faulty.OnOp(func(i int, op vfs.Op) {
+		if op.Kind == vfs.OpWrite && strings.HasPrefix(op.Name, "wal.") {
+			once.Do(func() { faulty.FailAt(i+1, nil) }) // the sync that follows
+		}
+	})
+	if _, err := d.Write(p, 0, true); !errors.Is(err, ErrFailed) {
+		t.Fatalf("a write whose sync failed: %v", err)
+	}
+	for end := time.Now().Add(20 * time.Second); errors.Is(s.usable(true), ErrFailed); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not repaired")
+		}
+	}
+	p[0] = 2
+	if _, err := d.Write(p, 0, true); err != nil {
+		t.Errorf("an overwrite after the repair: %v", err)
 	}
 }
