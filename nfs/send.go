@@ -224,7 +224,10 @@ func (s *sender) stalledFor(now time.Time) time.Duration {
 // writeAll writes what is left of r, waiting for the client as long as it takes
 // anything at all.
 func (s *sender) writeAll(r *reply) {
-	defer s.waitingSince.Store(0)
+	defer func() {
+		s.waitingSince.Store(0)
+		_ = s.nc.SetWriteDeadline(time.Time{}) // once passed, it would be in the way of the next reply
+	}()
 	for {
 		s.waitingSince.Store(time.Now().UnixNano())
 		_ = s.nc.SetWriteDeadline(time.Now().Add(s.stall))
