@@ -106,6 +106,11 @@ func (c *conn) read() error {
 		if err != nil {
 			return err
 		}
+		if c.out.broken.Load() {
+			// It came long ago, and its client has asked again on another
+			// connection, where what was asked later may be done already.
+			return net.ErrClosed
+		}
 		held := c.owned
 		c.owned = 0
 		if !c.handle(rec, own, held) {

@@ -29,6 +29,7 @@ type sender struct {
 	done  func(*reply)    // is told of each reply that was sent, or never will be
 
 	waitingSince atomic.Int64 // in nanoseconds: when the client last took something, 0 if it need not
+	broken       atomic.Bool  // nothing more can be sent
 
 	mu      sync.Mutex // guards all below
 	writing bool       // somebody is, or the goroutine is about to
@@ -212,6 +213,12 @@ func (s *sender) close() {
 	_ = s.nc.Close()
 }
 
+// abort ends the connection, of which no more requests are to be taken either.
+func (s *sender) abort() {
+	s.broken.Store(true)
+	_ = s.nc.Close()
+}
+
 // stalledFor is how long the client has not taken a byte of what waits for it.
 func (s *sender) stalledFor(now time.Time) time.Duration {
 	since := s.waitingSince.Load()
@@ -234,7 +241,7 @@ func (s *sender) writeAll(r *reply) {
 		if s.raw == nil {
 			bufs := net.Buffers(r.bufs)
 			if _, err := bufs.WriteTo(s.nc); err != nil {
-				_ = s.nc.Close()
+				s.abort()
 			}
 			return
 		}
@@ -257,7 +264,7 @@ func (s *sender) writeSome(r *reply, how func(fd uintptr) bool) bool {
 	case syscall.EAGAIN, syscall.EINTR:
 		return false
 	default:
-		_ = s.nc.Close()
+		s.abort()
 		return true
 	}
 	n := s.wrote

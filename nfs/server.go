@@ -225,7 +225,7 @@ func (s *Server) usher() {
 			for c := range s.conns {
 				if c.out.stalledFor(now) > s.opt.StallTimeout/12 {
 					s.log.Warn("a client that takes no replies was disconnected, as memory is short", "client", c.peer.String())
-					_ = c.nc.Close()
+					c.out.abort()
 				}
 			}
 			s.mu.Unlock()
