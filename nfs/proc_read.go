@@ -16,6 +16,15 @@ func (rq *request) planRead(args xdr.Reader) {
 	rq.off, rq.count = args.Uint64(), min(args.Uint32(), uint32(rq.srv.opt.MaxTransfer))
 	rq.long = rq.count > copyBytes
 	rq.cost = int64(rq.count) + 512
+	rq.planned(args)
+}
+
+// planned refuses what has more than arguments at once: it might be so much that
+// there is never room for the reply beside it.
+func (rq *request) planned(args xdr.Reader) {
+	if !args.Done() {
+		rq.exp, rq.access, rq.cost, rq.long = nil, errGarbage, 0, false
+	}
 }
 
 // readCached says that the bytes are in memory, and the attributes.

@@ -22,6 +22,7 @@ func (rq *request) planReadDir(args xdr.Reader) {
 	args.Uint64()
 	args.Fixed(8)
 	rq.planListing(args.Uint32())
+	rq.planned(args)
 }
 
 // planReadDirPlus does that of a READDIRPLUS.
@@ -30,6 +31,7 @@ func (rq *request) planReadDirPlus(args xdr.Reader) {
 	args.Fixed(8)
 	args.Uint32()
 	rq.planListing(args.Uint32())
+	rq.planned(args)
 }
 
 func (rq *request) planListing(count uint32) {
