@@ -259,6 +259,10 @@ func (c *conn) submit(rec []byte, own bool, held int64) bool {
 		rq.record, rq.held = rec, held
 	} else {
 		rq.record = append(getBuffer(len(rec)), rec...)
+		// The scheduler counts the shortest kind of buffers for a job.
+		if rq.held = int64(cap(rq.record)) - shortestBytes; rq.held > 0 {
+			c.srv.sched.hold(c.acct, rq.held)
+		}
 		rq.args = xdr.NewReader(rq.record[len(rec)-len(rq.args.Rest()):])
 	}
 	rq.whole = rq.args

@@ -73,7 +73,8 @@ const (
 
 	// pendingBytes is what one of those takes: its arguments in a buffer of the
 	// shortest kind, and itself.
-	pendingBytes = 1<<smallestBuffer + bufferSlack + 512
+	pendingBytes  = shortestBytes + 512
+	shortestBytes = 1<<smallestBuffer + bufferSlack
 
 	// alwaysBytes is what a connection that holds nothing gets at any time.
 	alwaysBytes = 64 << 10
