@@ -30,7 +30,8 @@ type Options struct {
 	InFlightBytes int64
 	ConnBytes     int64
 
-	// MaxConns is how many connections there can be, 0: 1024.
+	// MaxConns is how many connections there can be, 0: 1024. Clients that may
+	// use no export get none once half of those are taken.
 	MaxConns int
 
 	// Workers is how many reads may wait for their bytes at once, and likewise
@@ -174,8 +175,9 @@ func temporary(err error) bool {
 
 func (s *Server) accept(nc net.Conn, programs []program) {
 	peer := addrOf(nc.RemoteAddr())
+	welcome := s.exports.Load().allow(route{peer, specific(addrOf(nc.LocalAddr()))})
 	s.mu.Lock()
-	full := len(s.conns) >= s.opt.MaxConns
+	full := len(s.conns) >= s.opt.MaxConns || !welcome && len(s.conns) >= s.opt.MaxConns/2
 	if full || s.closed {
 		s.mu.Unlock()
 		_ = nc.Close()
