@@ -3,6 +3,7 @@ package nfs
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 
 	"holdfast/fs"
@@ -96,8 +97,12 @@ func (rq *request) commit() error {
 		return err
 	}
 	touched, err := t.Commit(rq.ctx, rq.id, int64(off), int64(count))
-	if errors.Is(err, fs.ErrIsDir) {
+	switch {
+	case errors.Is(err, fs.ErrIsDir):
 		err = nfsInval
+	case errors.Is(err, fs.ErrNoSpace), errors.Is(err, fs.ErrQuota):
+		// The bytes were accepted and are not lost: it is to be asked again.
+		err = fmt.Errorf("%w: %w", nfsJukebox, err)
 	}
 	if err != nil {
 		return err
