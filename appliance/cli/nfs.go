@@ -98,7 +98,8 @@ func machineLines(s recovery.Server, m recovery.Session) []string {
 	lines := []string{fmt.Sprintf("ESXi   vim-cmd solo/registervm %s", shellQuote("/vmfs/volumes/holdfast/"+m.Name+"/"+m.Config))}
 	qemu := "QEMU   qemu-system-x86_64 -m 2G"
 	for _, d := range m.Disks {
-		qemu += " -drive " + shellQuote(fmt.Sprintf("format=raw,if=virtio,file=nfs://%s%s/%s/%s", s.Host, s.Export, m.Name, d.File))
+		file := strings.ReplaceAll(m.Name+"/"+d.File, ",", ",,") // as -drive has it
+		qemu += " -drive " + shellQuote(fmt.Sprintf("format=raw,if=virtio,file=nfs://%s%s/%s", s.Host, s.Export, file))
 	}
 	return append(lines, qemu)
 }
