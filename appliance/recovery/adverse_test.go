@@ -2,9 +2,11 @@ package recovery
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
+	"holdfast/fs"
 	"holdfast/repo"
 )
 
@@ -64,5 +66,31 @@ func TestPublishIntoNothing(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("it does not end")
+	}
+}
+
+// TestKeepBesideSnapshots: a point that lacks what a hypervisor's snapshot has says
+// so, and what is too large for a point.
+func TestKeepBesideSnapshots(t *testing.T) {
+	w := newWorld(t, inMemory)
+	m := w.opened(t)
+	publish(t, m, w, PublishOptions{})
+	dir, err := m.store.Lookup(t.Context(), m.store.Root(), "web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int64{"root-000001.vmdk": 300, "root-000001-delta.vmdk": 5 << 20, "old.nvram": 2 << 20, "web1.vswp": 4 << 20} {
+		set := fs.SetAttr{Set: fs.SetSize, Size: size}
+		if _, err := m.store.Create(t.Context(), dir.ID, name, fs.Creation{}, set, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run, err := m.Keep(t.Context(), "web1", KeepOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(run.Warnings, "\n")
+	if len(run.Warnings) != 3 || !strings.Contains(text, `"root-000001.vmdk"`) || !strings.Contains(text, `"root-000001-delta.vmdk"`) || !strings.Contains(text, `"old.nvram"`) {
+		t.Errorf("warnings %q", run.Warnings)
 	}
 }

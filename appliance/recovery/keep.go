@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"holdfast/fs"
 	"holdfast/image/redirect"
+	"holdfast/image/vmdk"
 	"holdfast/repo"
 )
 
@@ -95,7 +97,8 @@ func (m *Manager) keep(ctx context.Context, s *session, opt KeepOptions) (*repo.
 func (m *Manager) backupSealed(ctx context.Context, s *session, at *repository, base repo.Point, sealed *redirect.Sealed, b repo.BackupOptions, wait time.Duration) (*repo.Run, error) {
 	rec := s.snapshot()
 	var err error
-	if b.Files, err = m.machineFiles(ctx, &rec); err != nil {
+	var warnings []string
+	if b.Files, warnings, err = m.machineFiles(ctx, &rec); err != nil {
 		return nil, err
 	}
 	_, r, err := m.repositoryOf(ctx, &rec)
@@ -118,6 +121,7 @@ func (m *Manager) backupSealed(ctx context.Context, s *session, at *repository, 
 	if err != nil {
 		return nil, err
 	}
+	run.Warnings = append(run.Warnings, briefly(warnings)...)
 	kept := Kept{run.Point.ID, run.Point.Machine, run.Point.Time.UTC()}
 	if err := s.change(m.opt.State, func(rec *record) { rec.Kept = append(rec.Kept, kept) }); err != nil {
 		run.Warnings = append(run.Warnings, err.Error()) // the point is there
@@ -144,40 +148,53 @@ func changedChunks(v *redirect.View, chunkBytes int64) ([]repo.Range, error) {
 }
 
 // machineFiles reads what a restore point keeps of a session's directory: the
-// configuration and the firmware's variables, as they are now.
-func (m *Manager) machineFiles(ctx context.Context, rec *record) ([]repo.MachineFile, error) {
-	var files []repo.MachineFile
+// configuration and the firmware's variables, as they are now. It warns of what
+// the machine would miss.
+func (m *Manager) machineFiles(ctx context.Context, rec *record) (files []repo.MachineFile, warnings []string, err error) {
 	var list []fs.Entry
 	dir, err := m.directory(ctx, rec)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = m.store.ReadDir(ctx, dir, 0, func(e fs.Entry) bool { list = append(list, e); return true })
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", rec.Name, err)
+		return nil, nil, fmt.Errorf("list %s: %w", rec.Name, err)
 	}
 	room := int64(repo.MaxMachineFileBytes)
 	for _, e := range list {
 		switch strings.ToLower(path.Ext(e.Name)) {
 		case ".vmx", ".nvram":
+		case ".vmdk":
+			if !rec.hasFile(e.Name) {
+				warnings = append(warnings, fmt.Sprintf("%.100q is not in the point: it is of a snapshot or a disk that the hypervisor made", e.Name))
+			}
+			continue
 		default:
-			continue // swap, locks, logs, what snapshots and disks consist of
+			continue // swap, locks, logs
 		}
 		attr, err := m.store.Attr(ctx, e.ID)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if attr.Type != fs.TypeFile || attr.Size > room || len(files) == repo.MaxMachineFiles || repo.CheckName("file", e.Name) != nil {
+			warnings = append(warnings, fmt.Sprintf("%.100q is not in the point: a point takes %d files of %d bytes together", e.Name, repo.MaxMachineFiles, repo.MaxMachineFileBytes))
 			continue
 		}
 		room -= attr.Size
 		data := make([]byte, attr.Size)
 		if n, err := m.store.ReadAt(ctx, e.ID, data, 0); n < len(data) && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("read %s: %w", e.Name, err)
+			return nil, nil, fmt.Errorf("read %s: %w", e.Name, err)
 		}
 		files = append(files, repo.MachineFile{Name: e.Name, Data: data})
 	}
-	return files, nil
+	return files, warnings, nil
+}
+
+// hasFile says whether a file of the session's directory is of a published disk.
+func (r *record) hasFile(name string) bool {
+	return slices.ContainsFunc(r.Disks, func(d recordDisk) bool {
+		return name == d.File || vmdk.FlatExtentName(name) == d.File
+	})
 }
 
 // directory finds the session's directory.
