@@ -112,6 +112,7 @@ func (s *Session) checkpoint(w *walFile) error {
 	l.mu.Lock()
 	s.mu.Lock()
 	l.spare = w
+	w.given++
 	s.mu.Unlock()
 	l.cond.Broadcast()
 	l.mu.Unlock()
@@ -287,15 +288,22 @@ func (s *Session) drain() error {
 	l := &s.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w := l.active; w.end > walStart {
-		for l.active == w {
-			if err := s.turn(); err != nil {
-				return err
-			}
+	w := l.active
+	if w.end == walStart { // what there is lies in the other one
+		if w = l.files[0]; w == l.active {
+			w = l.files[1]
+		}
+		if l.spare == w {
+			return nil
 		}
 	}
-	for l.spare == nil {
-		if err := s.wait(); err != nil {
+	// Not until there is a spare file: writers may take each one.
+	for given := w.given; w.given == given; {
+		next := s.wait
+		if l.active == w {
+			next = s.turn
+		}
+		if err := next(); err != nil {
 			return err
 		}
 	}

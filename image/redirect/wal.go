@@ -46,6 +46,7 @@ type walFile struct {
 	told    int64        // a batch says that the bytes before this are synced; changed with wal.mu held
 	prev    uint32       // checksum of the last batch
 	prior   int64        // where the log before this one ended
+	given   int          // how often it became the spare one; changed with wal.mu held
 	mode    mode         // all records are for its write layer
 
 	// Guarded by Session.mu. A file that is spare has none.
