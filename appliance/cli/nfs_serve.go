@@ -297,10 +297,14 @@ func (s *nfsService) run(ctx context.Context, ports *nfsPorts, control net.Liste
 	var all sync.WaitGroup
 	var failed error
 	var once sync.Once
+	fail := func(err error) {
+		once.Do(func() { failed = err }) // which is looked at when all have ended
+		cancel()
+	}
 	serve := func(fn func() error) {
 		all.Go(func() {
 			if err := fn(); err != nil && !errors.Is(err, nfs.ErrClosed) {
-				once.Do(func() { failed = err })
+				fail(err)
 			}
 			cancel()
 		})
@@ -313,12 +317,11 @@ func (s *nfsService) run(ctx context.Context, ports *nfsPorts, control net.Liste
 		serve(func() error { return s.server.ServePacket(p) })
 	}
 	if err := ports.servePortmap(ctx, s.server, serve); err != nil {
-		failed = err
-		cancel()
+		fail(err)
 	}
 	s.info.Portmap = ports.portmap
 	serve(func() error { return s.m.Control(ctx, control, s.info) })
-	if failed == nil {
+	if ctx.Err() == nil {
 		s.announce()
 	}
 	<-ctx.Done()
