@@ -264,9 +264,11 @@ func (s *Store) Attach(number uint32, disks map[string]Disk) error {
 		return fmt.Errorf("session %d has %d disks, not %d: %w", number, len(specs), len(disks), fs.ErrInvalid)
 	}
 	for i, d := range specs {
-		if t.slots[i].set(disks[d.name], nil) && t.unstable.Load() {
-			s.newEpoch()
-		}
+		t.slots[i].set(disks[d.name], nil, func() {
+			if t.unstable.Load() {
+				s.newEpoch()
+			}
+		})
 	}
 	return nil
 }
@@ -291,7 +293,7 @@ func (s *Store) Offline(number uint32, err error) error {
 		terr = t.unmark() // with what the disks take now
 	}
 	for _, slot := range t.slots {
-		slot.set(nil, err)
+		slot.set(nil, err, nil)
 	}
 	return terr
 }

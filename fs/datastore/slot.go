@@ -17,7 +17,9 @@ type diskSlot struct {
 	gate sync.RWMutex // held shared while the disk is in use
 	disk Disk         // guarded by gate, as the rest
 	err  error        // why there is none; nil: not attached yet
-	seen uint64       // its verifier
+
+	seenMu sync.Mutex // guards seen; comes after gate
+	seen   uint64     // the disk's verifier
 
 	used atomic.Int64 // bytes it takes, as last told; 0: never told
 }
@@ -38,33 +40,37 @@ func (d *diskSlot) use() (Disk, error) {
 func (d *diskSlot) done() { d.gate.RUnlock() }
 
 // set puts a disk into the slot, or err in its place, when the old one is not in
-// use any more. It says whether writes to the old one may have been lost.
-func (d *diskSlot) set(disk Disk, err error) (changed bool) {
+// use any more. If writes to the old one may have been lost it calls lost, before
+// anybody can use the new one.
+func (d *diskSlot) set(disk Disk, err error, lost func()) {
 	d.gate.Lock()
 	defer d.gate.Unlock()
-	d.disk, d.err = disk, err
+	d.seenMu.Lock()
+	defer d.seenMu.Unlock()
 	if disk != nil {
 		v := disk.Verifier()
-		changed, d.seen = d.seen != 0 && d.seen != v, v
+		if d.seen != 0 && d.seen != v {
+			lost()
+		}
+		d.seen = v
 	}
-	return changed
+	d.disk, d.err = disk, err
 }
 
-// lostWrites says whether the disk's verifier is another than at the last call.
-func (d *diskSlot) lostWrites() bool {
+// lostWrites calls lost if the disk's verifier is another than at the last call.
+// Whoever finds it the same afterwards finds that lost has returned.
+func (d *diskSlot) lostWrites(lost func()) {
 	disk, err := d.use()
 	if err != nil {
-		return false
+		return
 	}
-	v := disk.Verifier()
-	d.done()
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	if d.disk != disk || d.seen == v {
-		return false
+	defer d.done()
+	d.seenMu.Lock()
+	defer d.seenMu.Unlock()
+	if v := disk.Verifier(); v != d.seen {
+		lost()
+		d.seen = v
 	}
-	d.seen = v
-	return true
 }
 
 func (d *diskSlot) attached() bool {

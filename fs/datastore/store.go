@@ -337,7 +337,7 @@ func (t *tree) finish() (err error) {
 // end closes a tree; calls get err from now on.
 func (t *tree) end(err error) error {
 	for _, slot := range t.slots {
-		slot.set(nil, err)
+		slot.set(nil, err, nil)
 	}
 	t.gate.Lock()
 	defer t.gate.Unlock()
@@ -421,9 +421,7 @@ func (s *Store) Verifier() uint64 {
 			continue
 		}
 		for _, slot := range t.slots {
-			if slot.lostWrites() {
-				s.newEpoch()
-			}
+			slot.lostWrites(s.newEpoch)
 		}
 	}
 	return s.epoch.Load()
