@@ -28,6 +28,17 @@ var (
 
 func checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
+// origin is the file that a batch is of: the session's id, which is not in the
+// batch but in its checksum, and the generation. Space is used again without
+// being cleared, and guests choose the bytes that lie there: who doesn't know the
+// id can't write what looks like a batch.
+type origin struct {
+	id  [16]byte
+	gen uint64
+}
+
+func (o origin) checksum(p []byte) uint32 { return crc32.Update(checksum(o.id[:]), castagnoli, p) }
+
 // fileHeader begins a log file and a map file.
 type fileHeader struct {
 	magic string
@@ -116,7 +127,7 @@ func (m mode) valid() bool {
 
 // batchHead is what stands before the records of a batch.
 type batchHead struct {
-	gen     uint64 // of the log file; of the map file
+	origin
 	off     uint64 // where in the file the batch begins
 	length  uint32 // bytes of the batch in the file
 	prev    uint32 // checksum of the batch before; 0 for the first
@@ -189,7 +200,7 @@ func (b *batch) encode(dst []byte, unit int64, wal bool) []byte {
 	for i, l := range b.mode.layers {
 		le.PutUint32(p[68+4*i:], l)
 	}
-	b.sum = checksum(p[8:head])
+	b.sum = b.checksum(p[8:head])
 	le.PutUint32(p[4:], b.sum)
 	return dst
 }
@@ -198,12 +209,12 @@ var errNoBatch = errors.New("no batch")
 
 // decodeHead reads the head of a batch that stands at off in its file, from at
 // least batchBytes bytes, without its checksum.
-func decodeHead(p []byte, gen uint64, off, left, unit int64) (h batchHead, records int, err error) {
-	if len(p) < batchBytes || le.Uint32(p) != batchMagic || le.Uint64(p[8:]) != gen || le.Uint64(p[16:]) != uint64(off) {
+func decodeHead(p []byte, from origin, off, left, unit int64) (h batchHead, records int, err error) {
+	if len(p) < batchBytes || le.Uint32(p) != batchMagic || le.Uint64(p[8:]) != from.gen || le.Uint64(p[16:]) != uint64(off) {
 		return h, 0, errNoBatch
 	}
 	h = batchHead{
-		gen: gen, off: uint64(off), length: le.Uint32(p[24:]), prev: le.Uint32(p[56:]),
+		origin: from, off: uint64(off), length: le.Uint32(p[24:]), prev: le.Uint32(p[56:]),
 		durable: le.Uint64(p[32:]), applied: le.Uint64(p[40:]), prior: le.Uint64(p[48:]),
 	}
 	n := int64(le.Uint32(p[28:]))
@@ -222,14 +233,14 @@ func decodeHead(p []byte, gen uint64, off, left, unit int64) (h batchHead, recor
 // decodeBatch reads a batch from p, which holds all of it. The payloads are
 // parts of p. Anything that is not exactly what encode makes of sane records is
 // errNoBatch.
-func decodeBatch(p []byte, gen uint64, off, unit int64, wal bool) (b batch, err error) {
-	h, n, err := decodeHead(p, gen, off, int64(len(p)), unit)
+func decodeBatch(p []byte, from origin, off, unit int64, wal bool) (b batch, err error) {
+	h, n, err := decodeHead(p, from, off, int64(len(p)), unit)
 	if err != nil {
 		return b, err
 	}
 	head := headBytes(n, unit)
 	b = batch{batchHead: h, sum: le.Uint32(p[4:])}
-	if b.sum != checksum(p[8:head]) || !h.mode.valid() {
+	if b.sum != from.checksum(p[8:head]) || !h.mode.valid() {
 		return b, errNoBatch
 	}
 	p = p[:h.length]

@@ -15,12 +15,14 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+var sampleID = [16]byte([]byte("0123456789abcdef"))
+
 // samples are bytes of each kind of file, as FORMAT.md shows them.
 func samples() map[string][]byte {
-	id := [16]byte([]byte("0123456789abcdef"))
+	id := sampleID
 	grain := bytes.Repeat([]byte("grain..."), grainBytes/8)
 	wal := batch{
-		batchHead: batchHead{gen: 7, off: walStart, durable: walStart, prior: 0x5000, mode: mode{layers: []uint32{0, 1}, write: 1, sealed: 1}},
+		batchHead: batchHead{origin: origin{id, 7}, off: walStart, durable: walStart, prior: 0x5000, mode: mode{layers: []uint32{0, 1}, write: 1, sealed: 1}},
 		records: []record{
 			{kind: kindData, disk: 0, layer: 1, first: 0x1234, count: 1, payload: grain},
 			{kind: kindZero, disk: 1, layer: 1, first: 8, count: 16},
@@ -29,7 +31,7 @@ func samples() map[string][]byte {
 		},
 	}
 	m := batch{
-		batchHead: batchHead{gen: 3, off: mapStart, applied: 6, mode: mode{layers: []uint32{0}}},
+		batchHead: batchHead{origin: origin{id, 3}, off: mapStart, applied: 6, mode: mode{layers: []uint32{0}}},
 		records:   []record{{kind: kindData, first: 0x1234, count: 1}, {kind: kindZero, disk: 1, first: 8, count: 16}},
 	}
 	text, err := header{ID: hex.EncodeToString(id[:]), WALBytes: 64 * mib, Disks: []headerDisk{
@@ -91,24 +93,27 @@ func TestGolden(t *testing.T) {
 // TestDecodeSamples reads back what encode made.
 func TestDecodeSamples(t *testing.T) {
 	p := samples()
-	b, err := decodeBatch(p["wal-batch"], 7, walStart, grainBytes, true)
+	b, err := decodeBatch(p["wal-batch"], origin{sampleID, 7}, walStart, grainBytes, true)
 	if err != nil || len(b.records) != 4 || b.records[0].first != 0x1234 || string(b.records[3].payload[:9]) != "/dev/sdq1" || b.prior != 0x5000 {
 		t.Errorf("log batch: %+v, %v", b.batchHead, err)
 	}
-	if _, err := decodeBatch(p["wal-batch"], 8, walStart, grainBytes, true); err == nil {
+	if _, err := decodeBatch(p["wal-batch"], origin{sampleID, 8}, walStart, grainBytes, true); err == nil {
 		t.Error("a batch of another generation was taken")
 	}
-	if _, err := decodeBatch(p["wal-batch"], 7, 2*walStart, grainBytes, true); err == nil {
+	if _, err := decodeBatch(p["wal-batch"], origin{gen: 7}, walStart, grainBytes, true); err == nil {
+		t.Error("a batch of another session was taken")
+	}
+	if _, err := decodeBatch(p["wal-batch"], origin{sampleID, 7}, 2*walStart, grainBytes, true); err == nil {
 		t.Error("a batch in another place was taken")
 	}
 	for i := range p["wal-batch"] {
 		q := bytes.Clone(p["wal-batch"])
 		q[i] ^= 0x10
-		if _, err := decodeBatch(q, 7, walStart, grainBytes, true); err == nil && (i < batchBytes+4*recordBytes || i >= 4096) {
+		if _, err := decodeBatch(q, origin{sampleID, 7}, walStart, grainBytes, true); err == nil && (i < batchBytes+4*recordBytes || i >= 4096) {
 			t.Fatalf("a flipped bit at %d went unseen", i)
 		}
 	}
-	m, err := decodeBatch(p["map-batch"], 3, mapStart, mapUnit, false)
+	m, err := decodeBatch(p["map-batch"], origin{sampleID, 3}, mapStart, mapUnit, false)
 	if err != nil || len(m.records) != 2 || m.applied != 6 {
 		t.Errorf("map batch: %+v, %v", m.batchHead, err)
 	}
@@ -271,16 +276,16 @@ func FuzzBatch(f *testing.F) {
 	f.Add(s["map-batch"], false)
 	f.Add(s["wal-batch"][:200], true)
 	f.Fuzz(func(t *testing.T, p []byte, wal bool) {
-		unit, gen, off := int64(mapUnit), uint64(3), int64(mapStart)
+		unit, from, off := int64(mapUnit), origin{sampleID, 3}, int64(mapStart)
 		if wal {
-			unit, gen, off = grainBytes, 7, walStart
+			unit, from, off = grainBytes, origin{sampleID, 7}, walStart
 		}
-		b, err := decodeBatch(p, gen, off, unit, wal)
+		b, err := decodeBatch(p, from, off, unit, wal)
 		if err != nil {
 			return
 		}
 		again := b.encode(nil, unit, wal)
-		if c, err := decodeBatch(again, gen, off, unit, wal); err != nil || len(c.records) != len(b.records) {
+		if c, err := decodeBatch(again, from, off, unit, wal); err != nil || len(c.records) != len(b.records) {
 			t.Fatalf("what was read does not encode: %v", err)
 		}
 	})

@@ -33,7 +33,7 @@ type mapLog struct {
 }
 
 func (m *mapLog) row(limit int64) row {
-	return row{name: mapName, r: m.file, gen: m.gen, start: mapStart, size: limit, unit: mapUnit}
+	return row{name: mapName, r: m.file, from: origin{m.id, m.gen}, start: mapStart, size: limit, unit: mapUnit}
 }
 
 // open opens the map file and reads its header.
@@ -61,7 +61,7 @@ func (m *mapLog) open() error {
 // append adds a batch and makes it durable.
 func (m *mapLog) append(records []record, mo mode, applied uint64) error {
 	b := batch{
-		batchHead: batchHead{gen: m.gen, off: uint64(m.end), prev: m.prev, durable: uint64(m.durable), applied: applied, mode: mo},
+		batchHead: batchHead{origin: origin{m.id, m.gen}, off: uint64(m.end), prev: m.prev, durable: uint64(m.durable), applied: applied, mode: mo},
 		records:   records,
 	}
 	p := b.encode(nil, mapUnit, false)
@@ -141,7 +141,7 @@ func (w *mapWriter) add(r record) {
 
 func (w *mapWriter) flush() {
 	b := batch{
-		batchHead: batchHead{gen: w.m.gen, off: uint64(w.m.end), prev: w.m.prev, applied: w.applied, mode: w.mode},
+		batchHead: batchHead{origin: origin{w.m.id, w.m.gen}, off: uint64(w.m.end), prev: w.m.prev, applied: w.applied, mode: w.mode},
 		records:   w.records,
 	}
 	before := len(w.out)

@@ -29,7 +29,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add(false, uint32(0), byte(0), []byte("\x05\x00\x00\x00\x00\x00\x02\x00\x01\x03\x04\x02"))
 	f.Add(true, uint32(1), byte(1), []byte("\x04\x00\x00\x05\x00\x00"))
 	f.Fuzz(func(t *testing.T, wal bool, write uint32, sealed byte, p []byte) {
-		b := batch{batchHead: batchHead{gen: m.gen, off: uint64(m.end), prev: m.prev, mode: mode{layers: []uint32{0}, write: write, sealed: int(sealed)}}}
+		b := batch{batchHead: batchHead{origin: origin{s.id, m.gen}, off: uint64(m.end), prev: m.prev, mode: mode{layers: []uint32{0}, write: write, sealed: int(sealed)}}}
 		unit, name := int64(mapUnit), mapName
 		if wal {
 			b.gen, b.off, b.prev, unit, name = w.gen, uint64(w.end), w.prev, grainBytes, w.name

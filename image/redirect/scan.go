@@ -9,7 +9,7 @@ import (
 type row struct {
 	name  string
 	r     io.ReaderAt
-	gen   uint64
+	from  origin
 	start int64
 	size  int64 // no batch reaches beyond
 	unit  int64 // alignment of batches
@@ -48,7 +48,7 @@ func (w row) at(buf *[]byte, off int64) (b batch, ok bool, err error) {
 	if err := w.read((*buf)[:n], off); err != nil {
 		return b, false, err
 	}
-	h, _, err := decodeHead((*buf)[:n], w.gen, off, w.size-off, w.unit)
+	h, _, err := decodeHead((*buf)[:n], w.from, off, w.size-off, w.unit)
 	if err != nil {
 		return b, false, nil
 	}
@@ -61,7 +61,7 @@ func (w row) at(buf *[]byte, off int64) (b batch, ok bool, err error) {
 			return b, false, err
 		}
 	}
-	b, err = decodeBatch((*buf)[:h.length], w.gen, off, w.unit, w.wal)
+	b, err = decodeBatch((*buf)[:h.length], w.from, off, w.unit, w.wal)
 	return b, err == nil, nil
 }
 
@@ -87,7 +87,7 @@ func (w row) mustEnd(end int64) error {
 			return err
 		}
 		for i := int64(0); i+batchBytes <= n; i += w.unit {
-			h, records, err := decodeHead(window[i:n], w.gen, at+i, w.size-at-i, w.unit)
+			h, records, err := decodeHead(window[i:n], w.from, at+i, w.size-at-i, w.unit)
 			if err != nil || h.durable <= uint64(end) {
 				continue
 			}
@@ -96,7 +96,7 @@ func (w row) mustEnd(end int64) error {
 			if err := w.read(whole, at+i); err != nil {
 				return err
 			}
-			if le.Uint32(whole[4:]) == checksum(whole[8:]) {
+			if le.Uint32(whole[4:]) == w.from.checksum(whole[8:]) {
 				return damaged(w.name, end, "a record that was synced is not whole")
 			}
 		}

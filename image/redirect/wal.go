@@ -39,6 +39,7 @@ type wal struct {
 type walFile struct {
 	name    string
 	file    vfs.File
+	id      [16]byte // of the session
 	gen     uint64
 	size    int64
 	end     int64        // where the next batch goes
@@ -92,7 +93,7 @@ func (r *rec) record(lay uint32) record {
 }
 
 func (w *walFile) row(limit int64) row {
-	return row{name: w.name, r: w.file, gen: w.gen, start: walStart, size: limit, unit: grainBytes, wal: true}
+	return row{name: w.name, r: w.file, from: origin{w.id, w.gen}, start: walStart, size: limit, unit: grainBytes, wal: true}
 }
 
 // reset makes w an empty file of a new generation, in memory.
@@ -126,7 +127,7 @@ func makeWAL(fsys vfs.FS, i int, h fileHeader) error {
 
 // openWAL opens log file i and reads its header.
 func (s *Session) openWAL(i int) (*walFile, error) {
-	w := &walFile{name: walName(i)}
+	w := &walFile{name: walName(i), id: s.id}
 	var err error
 	if w.file, err = s.fs.OpenWrite(w.name); err != nil {
 		return nil, err
@@ -160,7 +161,7 @@ func (s *Session) append(recs []*rec) error {
 	s.mu.RLock()
 	m := s.mode
 	s.mu.RUnlock()
-	b := batch{batchHead: batchHead{gen: w.gen, off: uint64(w.end), prev: w.prev, durable: uint64(w.durable.Load()), mode: m}}
+	b := batch{batchHead: batchHead{origin: origin{w.id, w.gen}, off: uint64(w.end), prev: w.prev, durable: uint64(w.durable.Load()), mode: m}}
 	if w.end == walStart {
 		b.prior = uint64(w.prior)
 		w.mode = m
