@@ -90,6 +90,7 @@ var outcomes = []outcome{
 	{wraps(recovery.ErrExists), exitFailed, "give another --name"},
 	{wraps(recovery.ErrBusy), exitBusy, `"holdfast nfs list" shows what is being done; stop ends it`},
 	{wraps(recovery.ErrNoRoom), exitFailed, "make room on the redirect volume; --swap-dir puts the swap file elsewhere, --no-swap-room does without, as QEMU does"},
+	{wraps(recovery.ErrDamagedRoot), exitFailed, `"holdfast nfs serve --rebuild" makes it anew; sessions, their disks and file handles stay, files beside them are lost`},
 	{wraps(recovery.ErrOffline), exitFailed, `"holdfast nfs list" says why; it is tried again on its own`},
 	{wraps(redirect.ErrTarget), exitFailed, "the machine goes on as before; the same command begins again"},
 	{kind[*portTakenError], exitBusy, "end it, or --listen ADDRESS:PORT and --portmap none for clients that are told the port"},

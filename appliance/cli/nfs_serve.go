@@ -36,6 +36,7 @@ type serveOptions struct {
 	cache    sizeFlag
 	transfer sizeFlag
 	sync     bool
+	rebuild  bool
 	trace    bool
 }
 
@@ -98,6 +99,7 @@ of every restore point as raw, VMDK, VHDX and qcow2, and the files in them.`,
 	f.Var(&opt.cache, "cache", "`SIZE` of memory for decompressed data")
 	f.Var(&opt.transfer, "transfer", "`SIZE` of one READ or WRITE at most, 64K to 1M; default 1M")
 	f.BoolVar(&opt.sync, "sync", false, "make each write durable before it is answered, for clients such as QEMU's that send nothing again")
+	f.BoolVar(&opt.rebuild, "rebuild", false, "make a damaged root of the datastore anew out of its sessions; files beside them are lost")
 	f.BoolVar(&opt.trace, "trace", false, "log a line for each request")
 	return cmd
 }
@@ -197,7 +199,7 @@ func (s *nfsService) open(ctx context.Context) error {
 		return fmt.Errorf("open the redirect directory: %w", err)
 	}
 	s.frames = recovery.NewFrameCache(int64(s.opt.cache))
-	opt := recovery.Options{State: s.state, Redirect: s.redirect, Frames: s.frames, QuotaBytes: int64(s.opt.quota), Actor: actor(), Log: s.log}
+	opt := recovery.Options{State: s.state, Redirect: s.redirect, Frames: s.frames, QuotaBytes: int64(s.opt.quota), Rebuild: s.opt.rebuild, Actor: actor(), Log: s.log}
 	for _, path := range s.opt.repos {
 		r, err := s.repository(ctx, path)
 		if err != nil {

@@ -65,3 +65,43 @@ func TestForeignRedirect(t *testing.T) {
 	}
 	sameBytes(t, "data", bytesOf(t, m, "theirs", "data-flat.vmdk"), flat(w.disks[1]))
 }
+
+// TestDamagedRoot: a datastore whose root is damaged is not served, until it may
+// be made anew; then sessions are as they were.
+func TestDamagedRoot(t *testing.T) {
+	w := newWorld(t, inMemory)
+	m := w.opened(t)
+	publish(t, m, w, PublishOptions{})
+	write(t, m, "web1", "root-flat.vmdk", []byte("written"), 0)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"journal.0", "journal.1"} {
+		f, err := w.redirect.OpenWrite(datastoreDir + "/root/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, 4096), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := Open(t.Context(), w.options()); !errors.Is(err, ErrDamagedRoot) {
+		t.Fatalf("%v, %v", m, err)
+	}
+	opt := w.options()
+	opt.Rebuild = true
+	m, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = w.opened(t)
+	if p := bytesOf(t, m, "web1", "root-flat.vmdk"); !bytes.HasPrefix(p, []byte("written")) {
+		t.Errorf("%q", p[:10])
+	}
+}

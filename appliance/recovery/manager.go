@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	treefs "holdfast/fs"
 	"holdfast/fs/datastore"
 	"holdfast/image/redirect"
 	"holdfast/repo"
@@ -27,6 +28,7 @@ var (
 	ErrClosed    = errors.New("recovery is closed")
 
 	ErrNoDatastore = errors.New("the redirect directory has no datastore")
+	ErrDamagedRoot = errors.New("the root of the datastore is damaged")
 )
 
 // Options of a Manager.
@@ -46,6 +48,10 @@ type Options struct {
 
 	// Quota bounds what each session may write, in bytes; 0: what is free.
 	QuotaBytes int64
+
+	// Rebuild makes the datastore's root anew out of its sessions, if it is
+	// damaged. Its own files, which are no session's, are lost then.
+	Rebuild bool
 
 	// Actor is who asks, for the ledger of what is kept.
 	Actor string
@@ -156,6 +162,15 @@ func (m *Manager) openStore() error {
 			err = datastore.Create(dir, opt)
 		}
 		if err == nil {
+			m.store, err = datastore.Open(dir, opt)
+		}
+	}
+	if errors.Is(err, treefs.ErrDamaged) && m.store == nil {
+		if !m.opt.Rebuild {
+			return fmt.Errorf("%w: %w", ErrDamagedRoot, err)
+		}
+		m.log.Warn("the root of the datastore is damaged and made anew out of its sessions", "err", err)
+		if err = datastore.Rebuild(dir, opt); err == nil {
 			m.store, err = datastore.Open(dir, opt)
 		}
 	}
