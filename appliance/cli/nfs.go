@@ -93,13 +93,16 @@ func mountLines(s recovery.Server) []string {
 	return lines
 }
 
-// machineLines are those that start a published machine.
-func machineLines(s recovery.Server, m recovery.Session) []string {
+// machineLines are those that start a published machine. QEMU gets the disks
+// through the kernel's mount, which sends again what a server that was killed had
+// not made durable; its own nfs:// does not (that is what serve --sync is for),
+// and finds no server at another port.
+func machineLines(m recovery.Session) []string {
 	lines := []string{fmt.Sprintf("ESXi   vim-cmd solo/registervm %s", shellQuote("/vmfs/volumes/holdfast/"+m.Name+"/"+m.Config))}
 	qemu := "QEMU   qemu-system-x86_64 -m 2G"
 	for _, d := range m.Disks {
 		file := strings.ReplaceAll(m.Name+"/"+d.File, ",", ",,") // as -drive has it
-		qemu += " -drive " + shellQuote(fmt.Sprintf("format=raw,if=virtio,file=nfs://%s%s/%s", s.Host, s.Export, file))
+		qemu += " -drive " + shellQuote("format=raw,if=virtio,cache=none,file=/mnt/"+file)
 	}
 	return append(lines, qemu)
 }

@@ -86,7 +86,7 @@ func (a *app) nfsPublish(ctx context.Context, opt publishOptions) error {
 			return a.printJSON(publishedListing{"holdfast.published/1", s, server})
 		}
 		a.say("Point %s of %s is published as %s.", s.Point, s.Machine, s.Name)
-		for _, l := range append(mountLines(server), machineLines(server, s)...) {
+		for _, l := range append(mountLines(server), machineLines(s)...) {
 			a.say("  %s", l)
 		}
 		return nil
