@@ -15,8 +15,8 @@ import (
 
 // adopt waits until a session that failed is repaired, compares it with what it
 // may hold, and takes what it holds for what was written last: after a failure
-// all of that is promised.
-func (w *world) adopt(verifier uint64) error {
+// all of that is promised, unless something was written since.
+func (w *world) adopt(verifier uint64, promised bool) error {
 	for end := time.Now().Add(20 * time.Second); errors.Is(w.s.usable(false), ErrFailed); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(end) {
 			return errors.New("the session was not repaired")
@@ -25,7 +25,7 @@ func (w *world) adopt(verifier uint64) error {
 	if w.s.Verifier() == verifier {
 		return errors.New("the verifier is the same after a failure")
 	}
-	return w.take(true)
+	return w.take(promised)
 }
 
 // take compares the disks with what they may hold, and takes what they hold for
@@ -58,8 +58,12 @@ func (w *world) tryWork(ctx context.Context, rng *rand.Rand, n int, refuse ...er
 		}
 		switch {
 		case errors.Is(err, ErrFailed), w.s.Verifier() != verifier:
-			if err := w.adopt(verifier); err != nil {
+			// What succeeded came after the repair, and need not be durable.
+			if err := w.adopt(verifier, err != nil); err != nil {
 				return err
+			}
+			if err == nil {
+				durable()
 			}
 			verifier = w.s.Verifier()
 		case err == nil:
