@@ -140,9 +140,10 @@ func madeUp(r *rand.Rand, n uint64) (id chunk.ID) {
 	return id
 }
 
-const madeUpMark = 0xC0DE << 48
+// madeUpMark is wide enough that no id of a node has it by chance.
+const madeUpMark = 0xC0DEC0DE << 32
 
-func isMadeUp(id chunk.ID) bool { return binary.LittleEndian.Uint64(id[24:])>>48 == madeUpMark>>48 }
+func isMadeUp(id chunk.ID) bool { return binary.LittleEndian.Uint64(id[24:])>>32 == madeUpMark>>32 }
 
 // makeScale makes the store and returns its points, in order of time.
 func makeScale(ctx context.Context, fsys, state vfs.FS, chunks int64) (points []PointID, err error) {
